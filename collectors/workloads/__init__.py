@@ -1,0 +1,1 @@
+"""Programs to profile; each runs on its own, with nothing of Nitro installed."""

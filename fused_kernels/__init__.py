@@ -1,0 +1,1 @@
+"""Fused CUDA kernels: sources, runtime, tuner and benchmark."""

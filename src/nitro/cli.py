@@ -1,0 +1,66 @@
+"""`nitro-analyze`: the command line. Errors become one sentence and an exit code; see `nitro.errors`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from nitro import __version__, commands
+from nitro.errors import NitroError
+from nitro.registry import declared
+
+DEFAULT_COMMAND = "analyze"
+
+
+class _DefaultGroup(click.Group):
+    """A group whose default command runs when the first word is no command, as in `nitro-analyze trace.sqlite`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own_flags = {"--help", "-h", "--version"}
+        if args and args[0] not in self.commands and args[0] not in own_flags:
+            args = [DEFAULT_COMMAND, *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(
+    cls=_DefaultGroup,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="nitro-analyze")
+def group() -> None:
+    """Where time and energy go when a small NVIDIA GPU runs vision-language inference.
+
+    `nitro-analyze trace.sqlite` prints the overview of a trace.
+    """
+
+
+for _command in declared(commands, "COMMAND", click.Command):
+    group.add_command(_command)
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        sys.exit(group.main(standalone_mode=False) or 0)
+    except NitroError as error:
+        click.echo(f"nitro-analyze: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("nitro-analyze: interrupted.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of a pipe has left (`| head`). Python would complain once more while it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()
