@@ -181,3 +181,11 @@ TABLES: tuple[Table, ...] = (
 )
 
 TABLE_BY_NAME = {table.name: table for table in TABLES}
+
+
+def enum_texts(names: pl.Series) -> list[str]:
+    """Return the texts of an Enum column, in the order of the integers that stand for them."""
+    dtype = names.dtype
+    if not isinstance(dtype, pl.Enum):
+        raise TypeError(f"column {names.name} is {dtype}, not an Enum")
+    return dtype.categories.to_list()

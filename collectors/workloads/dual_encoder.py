@@ -58,6 +58,7 @@ class Options:
     streams: int
     cuda_graph: bool
     pin_memory: bool
+    cpu_threads: int
     seed: int
 
 
@@ -298,6 +299,8 @@ def run(options: Options) -> float:
     """Run all iterations between profiler start and stop; return the last similarity."""
     import torch
 
+    # More threads shorten large batches, but a sleeping pool can hold up a single image by tens of ms.
+    torch.set_num_threads(options.cpu_threads)
     torch.manual_seed(options.seed)
     encoder = build_encoder(options.text_layers, options.streams)
     source = random_batch(options.batch)
@@ -361,6 +364,7 @@ def parse_options(arguments: Sequence[str] | None) -> Options:
     )
     parser.add_argument("--cuda-graph", action="store_true", help="launch both towers as one CUDA graph")
     parser.add_argument("--pin-memory", action="store_true", help="copy from pinned host memory")
+    parser.add_argument("--cpu-threads", type=positive, default=1, help="threads of the CPU's part")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and inputs")
     return Options(**vars(parser.parse_args(arguments)))
 
