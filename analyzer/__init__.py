@@ -1,10 +1,29 @@
 """The library: from a file to numbers. Nothing here prints, draws, starts a process or reads the clock.
 
->>> from nitro.analyzer import open_trace, analyze          # doctest: +SKIP
->>> analysis = analyze(open_trace("trace.sqlite"))          # doctest: +SKIP
+    from nitro.analyzer import open_trace, analyze
+
+    trace = open_trace("trace.sqlite")
+    trace.kernels                                  # a polars DataFrame
+    analysis = analyze(trace)
+    analysis.value("gpu_busy")                     # ns
+    analysis.table("kernels").to_pandas()
 """
 
+from .analysis import FORMAT_VERSION, Analysis, analyze
+from .metric import Measurement, NotMeasured, ResultTable
 from .opening import open_trace
 from .trace import Capture, Device, Source, Trace
 
-__all__ = ["Capture", "Device", "Source", "Trace", "open_trace"]
+__all__ = [
+    "FORMAT_VERSION",
+    "Analysis",
+    "Capture",
+    "Device",
+    "Measurement",
+    "NotMeasured",
+    "ResultTable",
+    "Source",
+    "Trace",
+    "analyze",
+    "open_trace",
+]

@@ -1,0 +1,178 @@
+"""`analyze`: from a trace to an `Analysis`, the numbers and tables that everything else is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from nitro import __version__
+from nitro.errors import UsageError
+from nitro.registry import declared
+
+from . import metrics
+from .metric import Measurement, Metric, NotMeasured, ResultTable
+from .trace import Capture, Device, Source, Trace
+from .view import Scope, View
+from .window import Window
+
+# History of the saved format, one line a version:
+# 1 (0.1.0): first version.
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What an analysis found. `tables` are the longer results; `notes` are sentences about the input."""
+
+    source: Source
+    capture: Capture
+    devices: tuple[Device, ...]
+    window: Window
+    measurements: tuple[Measurement, ...]
+    not_measured: tuple[NotMeasured, ...]
+    tables: tuple[ResultTable, ...]
+    findings: tuple[Any, ...] = ()
+    notes: tuple[str, ...] = ()
+    nitro_version: str = __version__
+    format_version: int = FORMAT_VERSION
+    command: tuple[str, ...] = field(default=())
+
+    def value(self, metric: str, device_id: int | None = None, by: str | None = None) -> int | float | None:
+        """Return the value of a measurement, `None` where there is none.
+
+        Without `device_id`, the first device that has the measurement counts.
+        """
+        found = self.find(metric, device_id, by)
+        return None if found is None else found.value
+
+    def find(self, metric: str, device_id: int | None = None, by: str | None = None) -> Measurement | None:
+        """Return a measurement, `None` where there is none; see `value`."""
+        for measurement in self.measurements:
+            if measurement.metric == metric and measurement.by == by and device_id in (None, measurement.device_id):
+                return measurement
+        return None
+
+    def parts(self, metric: str, device_id: int | None = None) -> dict[str, Measurement]:
+        """Return the measurements of a metric by what they are part of, in their order."""
+        return {
+            measurement.by: measurement
+            for measurement in self.measurements
+            if measurement.metric == metric and measurement.by is not None and device_id in (None, measurement.device_id)
+        }
+
+    def table(self, name: str, device_id: int | None = None) -> ResultTable | None:
+        """Return a result table, `None` where there is none."""
+        for table in self.tables:
+            if table.name == name and device_id in (None, table.device_id):
+                return table
+        return None
+
+    def reason(self, metric: str) -> str | None:
+        """Return why a metric was not measured, `None` where it was."""
+        return next((entry.reason for entry in self.not_measured if entry.metric == metric), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the documented JSON form (docs/json.md)."""
+        return {
+            "format_version": self.format_version,
+            "nitro_version": self.nitro_version,
+            "source": self.source.to_dict(),
+            "capture": self.capture.to_dict(),
+            "devices": [device.to_dict() for device in self.devices],
+            "window": self.window.to_dict(),
+            "measurements": [measurement.to_dict() for measurement in self.measurements],
+            "not_measured": [entry.to_dict() for entry in self.not_measured],
+            "findings": list(self.findings),
+            "tables": [table.to_dict() for table in self.tables],
+            "notes": list(self.notes),
+        }
+
+
+def all_metrics() -> tuple[Metric, ...]:
+    """Return the declared metrics in the order in which they are computed and shown."""
+    return tuple(sorted(declared(metrics, "METRIC", Metric), key=lambda metric: (metric.order, metric.id)))
+
+
+def analyze(
+    trace: Trace,
+    *,
+    window: str = "auto",
+    since_ns: int | None = None,
+    until_ns: int | None = None,
+    nvtx: str | None = None,
+    device_ids: Iterable[int] | None = None,
+    pids: Iterable[int] | None = None,
+    batch: int | None = None,
+) -> Analysis:
+    """Analyse a trace.
+
+    Args:
+        trace: what `open_trace` returned.
+        window: `auto` finds repeated iterations and drops warm-up; `all` runs from the first to the last GPU
+            operation of each device.
+        since_ns, until_ns: explicit edges of the window, ns since session start.
+        nvtx: the NVTX ranges that are the iterations, by name; `*` matches anything.
+        device_ids: physical GPUs to look at; all by default.
+        pids: processes to look at; all by default.
+        batch: items per iteration, for the throughput.
+
+    Raises:
+        nitro.errors.UsageError: a device, process or range does not exist in the trace, or the window is empty.
+    """
+    if window not in ("auto", "all"):
+        raise UsageError(f"window {window!r} is unknown; choose auto or all, or set its edges.")
+    scope = Scope(
+        window=window,
+        since_ns=since_ns,
+        until_ns=until_ns,
+        nvtx=nvtx,
+        device_ids=None if device_ids is None else tuple(device_ids),
+        pids=None if pids is None else tuple(pids),
+        batch=batch,
+    )
+    view = View(trace, scope)
+    _check_scope(view)
+    measurements: list[Measurement] = []
+    not_measured: list[NotMeasured] = []
+    tables: list[ResultTable] = []
+    for metric in all_metrics():
+        for result in metric.results(view):
+            if isinstance(result, Measurement):
+                measurements.append(result)
+            elif isinstance(result, NotMeasured):
+                not_measured.append(result)
+            else:
+                tables.append(result)
+    return Analysis(
+        source=trace.source,
+        capture=trace.capture,
+        devices=_used_devices(view),
+        window=view.window,
+        measurements=tuple(measurements),
+        not_measured=tuple(not_measured),
+        tables=tuple(tables),
+        notes=trace.notes,
+    )
+
+
+def _used_devices(view: View) -> tuple[Device, ...]:
+    used = view.operations.device_ids
+    if not used:
+        return view.trace.devices
+    unknown = "not described by the export"
+    return tuple(view.trace.device(device_id) or Device(device_id, f"GPU {device_id}, {unknown}") for device_id in used)
+
+
+def _check_scope(view: View) -> None:
+    if view.scope.device_ids is None and view.scope.pids is None:
+        return
+    if len(view.operations):
+        return
+    whole = View(view.trace)
+    devices = ", ".join(str(device) for device in whole.operations.device_ids) or "none"
+    pids = ", ".join(str(pid) for pid in sorted({int(p) & 0xFFFFFF for p in set(whole.operations.process.tolist())}))
+    raise UsageError(
+        f"no GPU operation is left with --device and --pid as given; the trace has devices {devices} and "
+        f"processes {pids or 'none'}."
+    )

@@ -1,0 +1,97 @@
+"""Iterations: period, latency, throughput, launches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..intervals import Int64
+from ..metric import GPU_TABLES, NO_GPU_OPERATIONS, Measurement, Metric, NotMeasured, Result
+from ..operations import NO_ROW
+from ..view import View
+
+_PERCENTILES = (50, 90, 99)
+_NO_ITERATIONS = (
+    "no iterations were found; mark each with an NVTX range, or name the ranges with --nvtx"
+)
+_PIPELINED = (
+    "iterations overlap on the GPU, so none stands alone; only the mean period is given"
+)
+_NO_RANGE = "latency needs an NVTX range around each iteration; only GPU periods are known here"
+_NO_BATCH = "items per iteration are unknown; give them with --batch or as NVTX payload of the iteration ranges"
+
+
+def compute(view: View) -> Iterator[Result]:
+    """Distribution of iterations inside the window, and rates.
+
+    - `iteration_period`: time from the first GPU operation of an iteration to the first of the next. N iterations
+      give N - 1 periods, which tile the window.
+    - `iteration_latency`: what the caller waits for, from the start of the iteration's NVTX range to its end or the
+      end of its GPU work, whichever is later.
+    - `iterations_per_s` = periods / window. `throughput` = items per iteration x `iterations_per_s`; the items come
+      from `--batch` or from an integer payload on every iteration's range.
+    - `launches_per_iteration`: API calls that submitted GPU work which begins inside the window, per period. A graph
+      launch is one call.
+
+    Percentiles interpolate linearly between order statistics; `by` names them, and `mean`. Where iterations overlap
+    on the GPU (pipelining), only means over the window are given.
+    """
+    iterations = view.window.iterations
+    if not view.operations.device_ids:
+        yield from (NotMeasured(name, NO_GPU_OPERATIONS) for name in METRIC.provides)
+        return
+    if not iterations:
+        yield from (NotMeasured(name, _NO_ITERATIONS) for name in METRIC.provides)
+        return
+    length = view.window.end_ns - view.window.start_ns
+    pipelined = view.window.is_pipelined
+    periods = view.window.periods_ns if len(iterations) > 1 else np.array([length], np.int64)
+    yield from _distribution("iteration_period", periods, only_mean=pipelined)
+    latencies = [latency for iteration in iterations if (latency := iteration.latency_ns) is not None]
+    if pipelined:
+        yield NotMeasured("iteration_latency", _PIPELINED)
+    elif latencies:
+        yield from _distribution("iteration_latency", np.array(latencies, np.int64), only_mean=False)
+    else:
+        yield NotMeasured("iteration_latency", _NO_RANGE)
+    per_second = view.periods / length * 1e9
+    yield Measurement("iterations_per_s", per_second, "1/s", count=view.periods)
+    items = _items_per_iteration(view)
+    if items is None:
+        yield NotMeasured("throughput", _NO_BATCH)
+    else:
+        yield Measurement("throughput", items * per_second, "items/s", count=view.periods)
+    launches = view.operations.launch[view.starts_in_window]
+    submitted = len(np.unique(launches[launches != NO_ROW]))
+    yield Measurement("launches_per_iteration", submitted / view.periods, "1", count=submitted)
+
+
+def _distribution(metric: str, values: Int64, *, only_mean: bool) -> Iterator[Result]:
+    if not only_mean:
+        for percentile in _PERCENTILES:
+            value = float(np.percentile(values, percentile))
+            yield Measurement(metric, value, "ns", by=f"p{percentile}", count=len(values))
+    yield Measurement(metric, float(values.mean()), "ns", by="mean", count=len(values))
+
+
+def _items_per_iteration(view: View) -> float | None:
+    if view.scope.batch is not None:
+        return float(view.scope.batch)
+    # The last iteration only closes the window; its items are not among those that the window counts.
+    payloads = [iteration.payload for iteration in view.window.iterations[: view.periods]]
+    known = [payload for payload in payloads if payload is not None and payload > 0]
+    return sum(known) / len(known) if known and len(known) == len(payloads) else None
+
+
+METRIC = Metric(
+    id="iteration_period",
+    title="Iterations",
+    provides=("iteration_period", "iteration_latency", "iterations_per_s", "throughput", "launches_per_iteration"),
+    needs=GPU_TABLES,
+    missing=NO_GPU_OPERATIONS,
+    better="lower",
+    reference="Nitro; percentiles as numpy `percentile` with linear interpolation",
+    compute=compute,
+    order=8,
+)

@@ -1,0 +1,242 @@
+"""`View`: a trace seen through a window. What several metrics need is made here, once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from .causes import Cause
+from .idle import Gaps, IdleAttribution, IdlePieces, gaps_of
+from .intervals import Int64, Intervals, clip, intersect, union
+from .nvtx import Projections, Ranges, project, ranges_of
+from .operations import NO_ROW, Kind, Operations, operations_of, process_of
+from .threads import ThreadActivity
+from .trace import Trace
+from .window import Window, choose_window
+
+_LONGEST_KEPT = 10
+OUTSIDE_NVTX = "(outside NVTX ranges)"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What to look at: see `analyze`."""
+
+    window: str = "auto"
+    since_ns: int | None = None
+    until_ns: int | None = None
+    nvtx: str | None = None
+    device_ids: tuple[int, ...] | None = None
+    pids: tuple[int, ...] | None = None
+    batch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IdleSummary:
+    """Idle time of a device by cause: total ns and number of pieces by cause, arrays of shape (causes,).
+
+    `host_paths` splits `host_code` by the innermost NVTX path: path → (ns, pieces). `longest` has, for each cause,
+    its longest pieces as (start, end) ns, the longest first.
+    """
+
+    total_ns: Int64
+    pieces: Int64
+    host_paths: Mapping[str, tuple[int, int]]
+    longest: Mapping[Cause, tuple[tuple[int, int], ...]]
+
+
+class View:
+    """A trace, the operations that count, and the window. All properties are computed when first used."""
+
+    def __init__(self, trace: Trace, scope: Scope = Scope()) -> None:  # noqa: B008 - frozen
+        """Look at a trace through `scope`."""
+        self.trace = trace
+        self.scope = scope
+
+    @cached_property
+    def operations(self) -> Operations:
+        """GPU operations of the chosen devices and processes."""
+        operations = operations_of(self.trace)
+        keep = np.ones(len(operations), np.bool_)
+        if self.scope.device_ids is not None:
+            keep &= np.isin(operations.device_id, self.scope.device_ids)
+        if self.scope.pids is not None:
+            keep &= np.isin(operations.process & 0xFFFFFF, self.scope.pids)
+        return operations if keep.all() else operations.take(keep)
+
+    @cached_property
+    def calls(self) -> Intervals:
+        """The launch call of each operation; rows of operations without a call hold some other call's times."""
+        api_calls = self.trace.api_calls
+        if api_calls is None or not len(api_calls):
+            return Intervals(np.zeros(len(self.operations), np.int64), np.zeros(len(self.operations), np.int64))
+        launch = self.operations.launch
+        return Intervals(api_calls["start_ns"].to_numpy()[launch], api_calls["end_ns"].to_numpy()[launch])
+
+    @cached_property
+    def call_threads(self) -> Int64:
+        """The thread that launched each operation, 0 where no call is known."""
+        api_calls = self.trace.api_calls
+        if api_calls is None or not len(api_calls):
+            return np.zeros(len(self.operations), np.int64)
+        thread = api_calls["global_tid"].to_numpy()[self.operations.launch]
+        return np.where(self.operations.launch == NO_ROW, 0, thread)
+
+    @cached_property
+    def ranges(self) -> Ranges:
+        """NVTX ranges."""
+        return ranges_of(self.trace)
+
+    @cached_property
+    def projections(self) -> Projections:
+        """What the NVTX ranges launched, on all chosen devices together."""
+        return project(self.ranges, self.operations, self.calls, self.call_threads)
+
+    @cached_property
+    def window(self) -> Window:
+        """The analysis window."""
+        scope = self.scope
+        return choose_window(
+            self.trace,
+            self.operations,
+            self.ranges,
+            self.projections,
+            mode=scope.window,
+            since_ns=scope.since_ns,
+            until_ns=scope.until_ns,
+            nvtx=scope.nvtx,
+        )
+
+    @cached_property
+    def activity(self) -> ThreadActivity:
+        """What the CPU threads were doing."""
+        return ThreadActivity(self.trace)
+
+    @cached_property
+    def devices(self) -> tuple[DeviceView, ...]:
+        """The devices that have operations, each with its part of the window."""
+        return tuple(DeviceView(self, device_id) for device_id in self.operations.device_ids)
+
+    @cached_property
+    def busy_anywhere(self) -> Intervals:
+        """When any chosen device ran something, clipped to the window."""
+        inside = clip(self.operations.starts, self.operations.ends, self.window.start_ns, self.window.end_ns)
+        return union(inside.starts, inside.ends)
+
+    @cached_property
+    def starts_in_window(self) -> npt.NDArray[np.bool_]:
+        """Which operations begin inside their device's window."""
+        inside = np.zeros(len(self.operations), np.bool_)
+        for device_id in self.operations.device_ids:
+            low, high = self.window.of_device(device_id)
+            starts = self.operations.starts
+            inside |= (self.operations.device_id == device_id) & (starts >= low) & (starts < high)
+        return inside
+
+    @property
+    def periods(self) -> int:
+        """How many full periods the window holds; 0 where no iterations were found, 1 for a single iteration."""
+        count = len(self.window.iterations)
+        return count - 1 if count > 1 else count
+
+    def counts_thread(self, global_tid: int) -> bool:
+        """Whether a thread belongs to the chosen processes."""
+        return self.scope.pids is None or (int(process_of(np.int64(global_tid))) & 0xFFFFFF) in self.scope.pids
+
+
+class DeviceView:
+    """One device of a view."""
+
+    def __init__(self, view: View, device_id: int) -> None:
+        """Look at one device."""
+        self.view = view
+        self.device_id = device_id
+        self.low, self.high = view.window.of_device(device_id)
+
+    @property
+    def window_ns(self) -> int:
+        """Length of the window."""
+        return self.high - self.low
+
+    @cached_property
+    def operations(self) -> Operations:
+        """All operations of the device, also outside the window."""
+        return self.view.operations.of_device(self.device_id)
+
+    @cached_property
+    def inside(self) -> Intervals:
+        """The operations clipped to the window; those outside have length 0."""
+        return clip(self.operations.starts, self.operations.ends, self.low, self.high)
+
+    @cached_property
+    def busy(self) -> Intervals:
+        """When the device ran at least one operation, inside the window."""
+        return union(self.inside.starts, self.inside.ends)
+
+    @cached_property
+    def gaps(self) -> Gaps:
+        """When it ran none, inside the window."""
+        return gaps_of(self.operations, self.low, self.high)
+
+    @cached_property
+    def idle(self) -> IdleSummary:
+        """Idle time by cause."""
+        attribution = IdleAttribution(self.view.trace, self.operations, self.view.activity)
+        return _summary(attribution, self.gaps, self.view.ranges)
+
+    def time_of(self, kind: Kind) -> int:
+        """Return the summed time of one kind of operation inside the window, ns."""
+        return int((self.inside.ends - self.inside.starts)[self.operations.kind == kind].sum())
+
+    def touching(self, kind: Kind) -> npt.NDArray[np.bool_]:
+        """Tell which operations are of a kind and run, or begin, inside the window."""
+        begins = (self.operations.starts >= self.low) & (self.operations.starts < self.high)
+        return (self.operations.kind == kind) & (begins | (self.inside.ends > self.inside.starts))
+
+
+def _summary(attribution: IdleAttribution, gaps: Gaps, ranges: Ranges) -> IdleSummary:
+    total = np.zeros(len(Cause), np.int64)
+    count = np.zeros(len(Cause), np.int64)
+    paths = np.zeros((len(ranges.paths) + 1, 2), np.int64)
+    longest: dict[Cause, list[tuple[int, int]]] = {cause: [] for cause in Cause}
+    for pieces in attribution.pieces(gaps):
+        lengths = pieces.ends - pieces.starts
+        total += _summed(pieces.codes, lengths, len(Cause))
+        count += np.bincount(pieces.codes, minlength=len(Cause))
+        for cause in Cause:
+            mine = np.flatnonzero(pieces.codes == cause)
+            if len(mine) > _LONGEST_KEPT:
+                mine = mine[np.argpartition(-lengths[mine], _LONGEST_KEPT)[:_LONGEST_KEPT]]
+            longest[cause] += zip(pieces.starts[mine].tolist(), pieces.ends[mine].tolist(), strict=True)
+        _add_host_paths(paths, pieces, ranges)
+    host = {(*ranges.paths, OUTSIDE_NVTX)[row]: (int(ns), int(n)) for row, (ns, n) in enumerate(paths) if n}
+    kept = {cause: tuple(sorted(found, key=lambda span: (span[0] - span[1], span))[:_LONGEST_KEPT])
+            for cause, found in longest.items() if found}
+    return IdleSummary(total, count, host, kept)
+
+
+def _summed(codes: npt.NDArray[np.integer], lengths: Int64, size: int) -> Int64:
+    # Float sums of integers are exact below 2**53 ns, which is 104 days.
+    return np.bincount(codes, weights=lengths, minlength=size).astype(np.int64)
+
+
+def _add_host_paths(paths: npt.NDArray[np.int64], pieces: IdlePieces, ranges: Ranges) -> None:
+    host = pieces.codes == Cause.HOST_CODE
+    for global_tid in np.unique(pieces.thread[host]):
+        mine = host & (pieces.thread == global_tid)
+        stretches = Intervals(pieces.starts[mine], pieces.ends[mine])
+        spans, path = ranges.innermost(int(global_tid))
+        hit = intersect(stretches, spans)
+        size = len(ranges.paths)
+        inside = _summed(path[hit.right], hit.ends - hit.starts, size + 1)
+        paths[:, 0] += inside
+        paths[:, 1] += np.bincount(path[hit.right], minlength=size + 1)
+        outside = stretches.total - int(inside.sum())
+        if outside:
+            covered = np.bincount(hit.left, weights=hit.ends - hit.starts, minlength=len(stretches))
+            paths[-1, 0] += outside
+            paths[-1, 1] += int((covered < stretches.ends - stretches.starts).sum())
