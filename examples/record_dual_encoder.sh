@@ -47,6 +47,7 @@ if [ -e "$name.nsys-rep" ]; then
 elif [ -e "$name.qdstrm" ]; then
     [ -n "${QDSTRM_IMPORTER:-}" ] ||
         fail "nsys left $name.qdstrm unconverted; set QDSTRM_IMPORTER to the QdstrmImporter beside it."
+    [ "$recorded" -eq 0 ] || echo "record_dual_encoder.sh: nsys profile ended with exit code $recorded." >&2
     "$QDSTRM_IMPORTER" -i "$name.qdstrm" -o "$name.nsys-rep" ||
         fail "$QDSTRM_IMPORTER could not convert $name.qdstrm."
 else

