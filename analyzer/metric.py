@@ -129,3 +129,4 @@ NO_GPU_OPERATIONS = (
     "since CUDA tracing needs its permissions there"
 )
 NO_API_CALLS = "the trace has no CUDA API calls; record with `nsys profile --trace=cuda,nvtx`"
+NO_OS_CALLS = "operating-system calls were not traced, so host code may hide them; record with --trace=osrt"

@@ -55,15 +55,24 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """How the trace was recorded; `None` where the export does not say."""
+    """How the trace was recorded; `None` where the export does not say.
+
+    `recorded` names data that the file holds beside the tables of the contract, such as `gpu_metrics`.
+    """
 
     duration_ns: int | None = None
     start_utc_ns: int | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+    recorded: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields under their own names."""
-        return {"duration_ns": self.duration_ns, "start_utc_ns": self.start_utc_ns, "options": dict(self.options)}
+        return {
+            "duration_ns": self.duration_ns,
+            "start_utc_ns": self.start_utc_ns,
+            "options": dict(self.options),
+            "recorded": list(self.recorded),
+        }
 
 
 @dataclass(frozen=True, slots=True)

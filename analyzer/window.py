@@ -301,7 +301,7 @@ def _graph_launches(trace: Trace, operations: Operations) -> _Found | None:
     starts = operations.starts[marks]
     if len(marks) < _FEWEST_ITERATIONS or not _is_regular(starts):
         return None
-    return _Found(_iterations_at(operations, starts, "graph launch"), f"launches of CUDA graph {unique[longest]}")
+    return _Found(_iterations_at(operations, starts, "graph launch"), f"launches of CUDA graph executable {unique[longest]}")
 
 
 def _kernel_sequence(trace: Trace, operations: Operations) -> _Found | None:

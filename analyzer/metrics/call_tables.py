@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from ..metric import Metric, NotMeasured, Result, ResultColumn, ResultTable
+from ..metric import NO_API_CALLS, NO_OS_CALLS, Metric, NotMeasured, Result, ResultColumn, ResultTable
 from ..view import View
 from ._names import call_name
 
@@ -17,7 +17,10 @@ _COLUMNS = (
     ResultColumn("mean_ns", "ns", "mean time of a call inside the window"),
     ResultColumn("max_ns", "ns", "longest time of a call inside the window"),
 )
-_TABLES = {"cuda_api_calls": ("api_calls", "CUDA calls"), "os_calls": ("os_calls", "Operating-system calls")}
+_TABLES = {
+    "cuda_api_calls": ("api_calls", "CUDA calls", NO_API_CALLS),
+    "os_calls": ("os_calls", "Operating-system calls", NO_OS_CALLS),
+}
 
 
 def compute(view: View) -> Iterator[Result]:
@@ -26,11 +29,10 @@ def compute(view: View) -> Iterator[Result]:
     Times add up over threads and so may exceed the window; a driver call nested in a runtime call counts in both.
     In a trace without GPU operations the whole capture is the window.
     """
-    for name, (source, title) in _TABLES.items():
+    for name, (source, title, missing) in _TABLES.items():
         calls = view.trace.table(source)
         if calls is None:
-            yield NotMeasured(name, f"the trace has no {title[:1].lower()}{title[1:]}" if name == "os_calls" else
-                              "the trace has no CUDA calls; record with `nsys profile --trace=cuda`")
+            yield NotMeasured(name, missing)
             continue
         yield ResultTable(name, title, _COLUMNS, _table(view, calls))
 

@@ -20,6 +20,11 @@ _OPTIONS = {
     "GPU_METRICS_OPTIONS:SAMPLING_FREQUENCY": "gpu_metrics_frequency_hz",
     "COLLECT_GPU_CTX_SW_TRACE": "gpu_context_switches",
 }
+_RECORDED = {
+    "gpu_metrics": "GPU_METRICS",
+    "gpu_memory_usage": "CUDA_GPU_MEMORY_USAGE_EVENTS",
+    "cpu_samples": "COMPOSITE_EVENTS",
+}
 # nameEnum of TARGET_INFO_SYSTEM_ENV, which is there in every export, where the name column is not.
 _SYSTEM = {205: "driver_version", 601: "software_platform", 617: "l4t_version", 3: "cpu_architecture"}
 
@@ -55,7 +60,8 @@ def capture_facts(file: SqliteFile) -> Capture:
         sql = f"select nameEnum, value from TARGET_INFO_SYSTEM_ENV where nameEnum in ({marks})"
         for key, value in file.rows(sql, tuple(_SYSTEM)):
             options.setdefault(_SYSTEM[key], str(value))
-    return Capture(duration_ns, start_utc_ns, options)
+    recorded = tuple(name for name, table in _RECORDED.items() if _has_rows(file, table))
+    return Capture(duration_ns, start_utc_ns, options, recorded)
 
 
 def devices(file: SqliteFile) -> tuple[Device, ...]:
@@ -84,6 +90,10 @@ def physical_gpus(file: SqliteFile) -> dict[tuple[int, int], int]:
         rows = file.rows("select pid, cudaId, gpuId from TARGET_INFO_CUDA_DEVICE")
         return {(int(pid), int(cuda)): int(gpu) for pid, cuda, gpu in rows if None not in (pid, cuda, gpu)}
     return {}
+
+
+def _has_rows(file: SqliteFile, table: str) -> bool:
+    return bool(file.columns(table)) and bool(file.rows(f"select 1 from {quoted(table)} limit 1"))
 
 
 def _dicts(file: SqliteFile, table: str) -> list[dict[str, Any]]:

@@ -149,7 +149,7 @@ class _TablesOnDemand(Mapping[str, pl.DataFrame | None]):
                 order = self._file.integers("NVTX_EVENTS", ["rowid"])["rowid"].to_numpy()
                 texts = np.full(len(frame), None, dtype=object)
                 texts[np.searchsorted(order, [row[0] for row in rows])] = [row[1] for row in rows]
-                own_text = pl.Series("text", texts, dtype=pl.String)
+                own_text = pl.Series("text", texts.tolist(), dtype=pl.String)
         text = own_text
         if "text_id" in frame.columns:
             registered = self._named(frame["text_id"]).cast(pl.String)

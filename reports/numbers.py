@@ -1,0 +1,78 @@
+"""The only place where a number becomes text: unit, scale, digits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+MISSING = "–"
+_DURATIONS = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns"))
+_BYTES = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B"))
+_RATES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Return the value with this many significant digits, at least all those before the point, and separators."""
+    if value == 0:
+        return "0"
+    whole = len(str(int(abs(value)))) if abs(value) >= 1 else 0
+    if whole >= digits:
+        return f"{value:,.0f}"
+    decimals = digits - whole if whole else _decimals_below_one(abs(value), digits)
+    return f"{value:,.{decimals}f}"
+
+
+def _decimals_below_one(value: float, digits: int) -> int:
+    zeros = 0
+    while value < 0.1 and zeros < 6:
+        value *= 10
+        zeros += 1
+    return digits + zeros
+
+
+def duration(ns: float | None) -> str:
+    """Return a duration with the unit that leaves one to three digits before the point."""
+    if ns is None:
+        return MISSING
+    size, unit = next((pair for pair in _DURATIONS if abs(ns) >= pair[0]), _DURATIONS[-1])
+    return f"{significant(ns / size)} {unit}"
+
+
+def durations(values: Sequence[float | None]) -> tuple[str, list[str]]:
+    """Return one unit for a column of durations, and the values in it, so that they compare at a glance."""
+    known = sorted(abs(value) for value in values if value)
+    middle = known[len(known) // 2] if known else 1.0
+    size, unit = next((pair for pair in _DURATIONS if middle >= pair[0]), _DURATIONS[-1])
+    decimals = 0 if unit == "ns" else 3 if middle / size < 10 else 2 if middle / size < 100 else 1
+    return unit, [MISSING if value is None else f"{value / size:,.{decimals}f}" for value in values]
+
+
+def count(value: float | None) -> str:
+    """Return a count with separators; at most one decimal, and none for whole numbers."""
+    if value is None:
+        return MISSING
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+
+
+def percent(ratio: float | None) -> str:
+    """Return a ratio in percent with one decimal; a small part is not rounded to nothing."""
+    if ratio is None:
+        return MISSING
+    if 0 < ratio < 0.0005:
+        return "<0.1 %"
+    return f"{ratio * 100:.1f} %"
+
+
+def size(number_of_bytes: float | None) -> str:
+    """Return bytes with a binary unit."""
+    if number_of_bytes is None:
+        return MISSING
+    scale, unit = next((pair for pair in _BYTES if number_of_bytes >= pair[0]), _BYTES[-1])
+    return f"{significant(number_of_bytes / scale)} {unit}"
+
+
+def rate(value: float | None, unit: str) -> str:
+    """Return a rate with a decimal prefix before its unit, as in `4.81 TB/s`."""
+    if value is None:
+        return MISSING
+    scale, prefix = next((pair for pair in _RATES if abs(value) >= pair[0]), _RATES[-1])
+    return f"{significant(value / scale)} {prefix}{unit}"

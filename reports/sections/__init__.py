@@ -1,0 +1,1 @@
+"""Sections: one file each, which declares `SECTION`."""
