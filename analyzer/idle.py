@@ -30,7 +30,7 @@ from .threads import Codes, ThreadActivity, chunks
 from .trace import Trace
 
 STREAM_WAIT_EVENT = 2
-_GAPS_PER_CHUNK = 200_000
+_GAPS_PER_CHUNK = 100_000
 
 
 @dataclass(frozen=True, slots=True)

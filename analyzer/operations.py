@@ -7,7 +7,7 @@ earliest start, then the longest. A graph launch is one operation; how many kern
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 
 import numpy as np
@@ -54,7 +54,7 @@ class Operations:
     device_id: npt.NDArray[np.int32]
     process: npt.NDArray[np.int64]
     stream: npt.NDArray[np.int64]
-    correlation_id: Int64
+    correlation_id: npt.NDArray[np.uint32]
     row: npt.NDArray[np.int32]
     launch: npt.NDArray[np.int32]
 
@@ -112,7 +112,7 @@ def _of_table(kind: Kind, frame: pl.DataFrame) -> Operations:
         device_id=device_id.astype(np.int32),
         process=process,
         stream=stream_keys(frame),
-        correlation_id=_integers(frame, "correlation_id", 0),
+        correlation_id=frame["correlation_id"].cast(pl.UInt32).fill_null(0).to_numpy(),
         row=np.arange(len(frame), dtype=np.int32),
         launch=np.full(len(frame), NO_ROW, np.int32),
     )
@@ -143,12 +143,14 @@ def _ordered(operations: Operations) -> Operations:
 
 
 def _with_launches(operations: Operations, api_calls: pl.DataFrame) -> Operations:
-    call_process = process_of(api_calls["global_tid"].to_numpy())
-    call_id = _integers(api_calls, "correlation_id", 0)
-    order = _outermost_last(api_calls, call_id)
+    threads = api_calls["global_tid"].to_numpy()
+    call_id = api_calls["correlation_id"].fill_null(0).to_numpy()
+    order = _outermost_last(api_calls)
+    processes = np.unique(process_of(np.array([threads.min(), threads.max()])))
+    if len(processes) > 1:
+        processes = np.unique(process_of(threads))
     launch = operations.launch.copy()
-    processes = pl.Series(call_process).unique().to_list()
-    for process in processes:
+    for process in processes.tolist():
         # Exports without process ids on operations can still be joined when only one process made calls.
         mine = operations.process == process
         if len(processes) == 1:
@@ -156,26 +158,23 @@ def _with_launches(operations: Operations, api_calls: pl.DataFrame) -> Operation
         mine &= operations.correlation_id > 0
         if not mine.any():
             continue
-        rows = order if len(processes) == 1 else order[call_process[order] == process]
+        rows = order if len(processes) == 1 else order[process_of(threads[order]) == process]
         launch[mine] = _row_by_id(call_id[rows], rows, operations.correlation_id[mine])
-    return Operations(
-        *(launch if field.name == "launch" else getattr(operations, field.name) for field in fields(operations))
-    )
+    return replace(operations, launch=launch)
 
 
-def _outermost_last(api_calls: pl.DataFrame, call_id: Int64) -> npt.NDArray[np.int32]:
+def _outermost_last(api_calls: pl.DataFrame) -> npt.NDArray[np.int32]:
     """Return the rows of calls so that, of those sharing an id, the outermost comes last."""
     starts = api_calls["start_ns"].to_numpy()
-    steps = np.diff(starts)
-    if (steps > 0).all():
-        order = np.arange(len(starts), dtype=np.int32)
-    else:
-        ends = api_calls["end_ns"].to_numpy()
-        order = np.lexsort((-ends, starts)).astype(np.int32)
-    return order[call_id[order] > 0][::-1]
+    if (starts[1:] > starts[:-1]).all():
+        return np.arange(len(starts) - 1, -1, -1, dtype=np.int32)
+    ends = api_calls["end_ns"].to_numpy()
+    return np.lexsort((-ends, starts)).astype(np.int32)[::-1]
 
 
-def _row_by_id(ids: Int64, rows: npt.NDArray[np.int32], wanted: Int64) -> npt.NDArray[np.int32]:
+def _row_by_id(
+    ids: npt.NDArray[np.uint32], rows: npt.NDArray[np.int32], wanted: npt.NDArray[np.uint32]
+) -> npt.NDArray[np.int32]:
     """Look ids up in a list where the last entry of an id counts; -1 where an id does not occur."""
     highest = int(wanted.max())
     if highest > 8 * len(ids) + _DENSE_SLACK:
@@ -185,6 +184,8 @@ def _row_by_id(ids: Int64, rows: npt.NDArray[np.int32], wanted: Int64) -> npt.ND
         return found.astype(np.int32)
     table = np.full(highest + 1, NO_ROW, np.int32)
     inside = ids <= highest
+    if not inside.all():
+        ids, rows = ids[inside], rows[inside]
     # numpy keeps the last of repeated assignments.
-    table[ids[inside]] = rows[inside]
+    table[ids] = rows
     return table[wanted]

@@ -206,9 +206,10 @@ def _summary(attribution: IdleAttribution, gaps: Gaps, ranges: Ranges) -> IdleSu
     for pieces in attribution.pieces(gaps):
         lengths = pieces.ends - pieces.starts
         total += _summed(pieces.codes, lengths, len(Cause))
-        count += np.bincount(pieces.codes, minlength=len(Cause))
-        for cause in Cause:
-            mine = np.flatnonzero(pieces.codes == cause)
+        some = np.bincount(pieces.codes, minlength=len(Cause))
+        count += some
+        by_cause = np.argsort(pieces.codes, kind="stable")  # a radix sort, since codes are bytes
+        for cause, mine in zip(Cause, np.split(by_cause, np.cumsum(some)[:-1]), strict=True):
             if len(mine) > _LONGEST_KEPT:
                 mine = mine[np.argpartition(-lengths[mine], _LONGEST_KEPT)[:_LONGEST_KEPT]]
             longest[cause] += zip(pieces.starts[mine].tolist(), pieces.ends[mine].tolist(), strict=True)

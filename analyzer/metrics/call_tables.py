@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import polars as pl
 
 from ..metric import NO_API_CALLS, NO_OS_CALLS, Metric, NotMeasured, Result, ResultColumn, ResultTable
+from ..operations import process_of
+from ..tables import enum_texts
 from ..view import View
 from ._names import call_name
 
@@ -38,23 +41,28 @@ def compute(view: View) -> Iterator[Result]:
 
 
 def _table(view: View, calls: pl.DataFrame) -> pl.DataFrame:
-    start, end = pl.col("start_ns"), pl.col("end_ns")
+    starts, ends = calls["start_ns"].to_numpy(), calls["end_ns"].to_numpy()
+    counted = np.ones(len(calls), np.bool_)
     if len(view.operations):
         low, high = view.window.start_ns, view.window.end_ns
-        calls = calls.lazy().filter((end > low) & (start < high)).collect()
-        start, end = start.clip(lower_bound=low), end.clip(upper_bound=high)
+        counted = (ends > low) & (starts < high)
+        starts, ends = np.maximum(starts, low), np.minimum(ends, high)
     if view.scope.pids is not None:
-        calls = calls.filter(((pl.col("global_tid") // (1 << 24)) % (1 << 24)).is_in(view.scope.pids))
-    inside = end - start
-    grouped = calls.group_by("name").agg(
-        pl.len().cast(pl.Int64).alias("calls"),
-        inside.sum().alias("total_ns"),
-        inside.mean().alias("mean_ns"),
-        inside.max().alias("max_ns"),
-    )
-    order = ["total_ns", "name"]
-    named = grouped.with_columns(call_name("name").alias("name"))
-    return named.sort(order, descending=[True, False]).select(column.name for column in _COLUMNS)
+        process = process_of(calls["global_tid"].to_numpy()) & 0xFFFFFF
+        counted &= np.isin(process, view.scope.pids)
+    texts = [*enum_texts(calls["name"]), None]
+    name = calls["name"].to_physical().cast(pl.Int32).fill_null(len(texts) - 1).to_numpy()[counted]
+    inside = (ends - starts)[counted]
+    count = np.bincount(name, minlength=len(texts))
+    total = np.bincount(name, weights=inside, minlength=len(texts)).astype(np.int64)
+    longest = np.zeros(len(texts), np.int64)
+    np.maximum.at(longest, name, inside)
+    frame = pl.DataFrame(
+        {"name": texts, "calls": count, "total_ns": total, "max_ns": longest},
+        schema={"name": pl.String, "calls": pl.Int64, "total_ns": pl.Int64, "max_ns": pl.Int64},
+    ).filter(pl.col("calls") > 0)
+    named = frame.with_columns(call_name("name").alias("name"), (pl.col("total_ns") / pl.col("calls")).alias("mean_ns"))
+    return named.sort(["total_ns", "name"], descending=[True, False]).select(column.name for column in _COLUMNS)
 
 
 METRIC = Metric(

@@ -63,7 +63,10 @@ def compute(view: View) -> Iterator[Result]:
     else:
         yield Measurement("throughput", items * per_second, "items/s", count=view.periods)
     launches = view.operations.launch[view.starts_in_window]
-    submitted = len(np.unique(launches[launches != NO_ROW]))
+    # A mask over the calls counts them without sorting millions of rows.
+    submitting = np.zeros(int(launches.max(initial=NO_ROW)) + 1, np.bool_)
+    submitting[launches[launches != NO_ROW]] = True
+    submitted = int(submitting.sum())
     yield Measurement("launches_per_iteration", submitted / view.periods, "1", count=submitted)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import polars as pl
 
-from ..metric import GPU_TABLES, NO_GPU_OPERATIONS, Metric, NotMeasured, Result, ResultColumn, ResultTable
-from ..operations import Kind
+from ..metric import NO_GPU_OPERATIONS, Metric, NotMeasured, Result, ResultColumn, ResultTable
+from ..operations import TABLE_OF_KIND, Kind
 from ..view import DeviceView, View
 
 _TIMES = (
@@ -38,7 +39,16 @@ _GRAPH_COLUMNS = (
     *_TIMES,
 )
 NAME_LOST = "(name lost)"
+_GRAPH_KEYS = ("graph_id", "graph_exec_id")
 _SHAPE = ("grid_x", "grid_y", "grid_z", "block_x", "block_y", "block_z")
+_SHARED_MEMORY = pl.col("static_shared_memory_bytes") + pl.col("dynamic_shared_memory_bytes")
+_KERNEL_KEYS = (
+    "demangled_name",
+    "short_name",
+    *_SHAPE,
+    "registers_per_thread",
+    _SHARED_MEMORY.alias("shared_memory_bytes"),
+)
 
 
 def compute(view: View) -> Iterator[Result]:
@@ -56,22 +66,26 @@ def compute(view: View) -> Iterator[Result]:
             yield ResultTable("kernels", "Kernels", _KERNEL_COLUMNS, _kernels(kernels, work), device.device_id)
         graphs = _executions(device, Kind.GRAPH)
         if graphs is not None:
-            frame = _times(graphs, ["graph_id", "graph_exec_id"], work)
+            frame = _times(graphs, list(_GRAPH_KEYS), work)
             yield ResultTable("graphs", "CUDA graphs", _GRAPH_COLUMNS, frame, device.device_id)
 
 
 def _executions(device: DeviceView, kind: Kind) -> pl.DataFrame | None:
-    """Return the table's rows that count, with their duration and their time inside the window."""
+    """Return the table's rows that count, with what the statistics need and no other column."""
+    table = device.view.trace.table(TABLE_OF_KIND[kind])
     counted = device.touching(kind)
-    table = device.view.trace.kernels if kind is Kind.KERNEL else device.view.trace.graph_launches
     if table is None or not counted.any():
         return None
-    rows = table if counted.sum() == len(table) else table[device.operations.row[counted]]
-    order = device.operations.row[counted] if counted.sum() == len(table) else None
-    inside = pl.Series("inside_ns", (device.inside.ends - device.inside.starts)[counted])
-    if order is not None:
-        rows = rows[order] if (order[1:] < order[:-1]).any() else rows
-    return rows.with_columns(inside, (pl.col("end_ns") - pl.col("start_ns")).alias("duration_ns"))
+    start, end = pl.col("start_ns"), pl.col("end_ns")
+    columns = (
+        *(_GRAPH_KEYS if kind is Kind.GRAPH else _KERNEL_KEYS),
+        (end - start).alias("duration_ns"),
+        (end.clip(device.low, device.high) - start.clip(device.low, device.high)).alias("inside_ns"),
+    )
+    keep = np.zeros(len(table), np.bool_)
+    keep[device.operations.row[counted]] = True
+    selected = table.select(columns)
+    return selected if keep.all() else selected.filter(keep)
 
 
 def _statistics() -> list[pl.Expr]:
@@ -105,7 +119,7 @@ def _kernels(rows: pl.DataFrame, work: int) -> pl.DataFrame:
         work,
         pl.col("short_name").first(),
         pl.col("registers_per_thread").max(),
-        (pl.col("static_shared_memory_bytes") + pl.col("dynamic_shared_memory_bytes")).max().alias("shared_memory_bytes"),
+        pl.col("shared_memory_bytes").max(),
     )
     shapes = (
         rows.group_by("demangled_name", *_SHAPE)
@@ -138,5 +152,3 @@ METRIC = Metric(
     compute=compute,
     order=30,
 )
-
-assert GPU_TABLES[:2] == METRIC.needs

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from ..causes import Cause
@@ -24,6 +25,8 @@ _COLUMNS = (
     ResultColumn("median_queue_ns", "ns", "median time from the end of the call to the start of the operation"),
     ResultColumn("max_queue_ns", "ns", "longest such time"),
 )
+_API_NS = pl.col("api_ns").sum()
+_QUEUE_SUM = pl.col("queue_sum_ns").sum()
 
 
 def compute(view: View) -> Iterator[Result]:
@@ -45,19 +48,11 @@ def compute(view: View) -> Iterator[Result]:
     if api_calls is None or not counted.any():
         yield from (NotMeasured(name, _NO_LAUNCH) for name in METRIC.provides)
         return
-    queue = np.maximum(operations.starts[counted] - view.calls.ends[counted], 0)
-    launched = pl.DataFrame({"row": operations.launch[counted], "queue_ns": queue})
-    by_call = launched.group_by("row").agg(pl.len().alias("operations"), pl.col("queue_ns").max())
-    calls = api_calls[by_call["row"].to_numpy()].select("global_tid", "name", "start_ns", "end_ns")
-    calls = calls.with_columns(by_call["operations"], by_call["queue_ns"])
-    api_ns = (pl.col("end_ns") - pl.col("start_ns")).sum().alias("api_ns")
-    by_thread = calls.group_by("global_tid").agg(api_ns, pl.len().alias("calls")).sort("global_tid")
-    queue_by_thread = np.unique(view.call_threads[counted], return_inverse=True)
-    waited = np.bincount(queue_by_thread[1], weights=queue)
-    for global_tid, api, count in by_thread.iter_rows():
+    calls = _calls(view, api_calls, counted)
+    for key in calls.group_by("global_tid").agg(_API_NS, _QUEUE_SUM, pl.len()).sort("global_tid").iter_rows():
+        global_tid, api, queue, count = key
         yield Measurement("launch_api_time", api, "ns", by=thread_name(global_tid), count=count)
-        total = int(waited[np.searchsorted(queue_by_thread[0], global_tid)])
-        yield Measurement("launch_queue_time", total, "ns", by=thread_name(global_tid), count=count)
+        yield Measurement("launch_queue_time", queue, "ns", by=thread_name(global_tid), count=count)
     for device in view.devices:
         idle = device.idle
         for cause in (Cause.LAUNCH_CALL, Cause.LAUNCH_LATENCY):
@@ -66,13 +61,33 @@ def compute(view: View) -> Iterator[Result]:
     yield ResultTable("launch_calls", "Launch calls", _COLUMNS, _table(calls))
 
 
+def _calls(view: View, api_calls: pl.DataFrame, counted: npt.NDArray[np.bool_]) -> pl.DataFrame:
+    """Return one row per submitting call: thread, name, duration, and of its operations number and queue time."""
+    launch = view.operations.launch[counted]
+    queue = np.maximum(view.operations.starts[counted] - view.calls.ends[counted], 0)
+    if not (launch[1:] > launch[:-1]).all():
+        order = np.argsort(launch, kind="stable")
+        launch, queue = launch[order], queue[order]
+    first = np.flatnonzero(np.concatenate(([True], launch[1:] != launch[:-1])))
+    rows = launch[first]
+    return pl.DataFrame(
+        {
+            "global_tid": api_calls["global_tid"].gather(rows),
+            "name": api_calls["name"].gather(rows),
+            "api_ns": (api_calls["end_ns"].to_numpy() - api_calls["start_ns"].to_numpy())[rows],
+            "operations": np.diff(np.append(first, len(launch))),
+            "queue_ns": np.maximum.reduceat(queue, first),
+            "queue_sum_ns": np.add.reduceat(queue, first),
+        }
+    )
+
+
 def _table(calls: pl.DataFrame) -> pl.DataFrame:
-    api_ns = pl.col("end_ns") - pl.col("start_ns")
     grouped = calls.group_by("name", "global_tid").agg(
         pl.len().cast(pl.Int64).alias("calls"),
         pl.col("operations").sum().cast(pl.Int64),
-        api_ns.sum().alias("api_ns"),
-        api_ns.mean().alias("mean_api_ns"),
+        _API_NS,
+        pl.col("api_ns").mean().alias("mean_api_ns"),
         pl.col("queue_ns").median().alias("median_queue_ns"),
         pl.col("queue_ns").max().alias("max_queue_ns"),
     )

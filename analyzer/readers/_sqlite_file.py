@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import struct
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -22,7 +22,8 @@ from nitro.errors import InputError
 
 _MAGIC = b"SQLite format 3\x00"
 _HEADER_BYTES = 100
-_ROWS_PER_THREAD = 200_000
+_ROWS_PER_PART = 200_000
+_MOST_THREADS = 4
 _BATCH_ROWS = "65536"
 _CHUNK_BYTES = 1 << 22
 _COMPRESSED = {b"\xfd7zXZ\x00": "xz", b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstandard"}
@@ -156,46 +157,45 @@ class SqliteFile:
         except sqlite3.DatabaseError as error:
             raise self._damaged(error) from None
 
-    def integers(self, table: str, columns: Sequence[str]) -> pl.DataFrame:
-        """Return integer columns of a table, all rows in the order of the file, as Int64.
+    def integers(
+        self, table: str, columns: Sequence[str], types: Mapping[str, type[pl.DataType]] | None = None
+    ) -> pl.DataFrame:
+        """Return integer columns of a table, all rows in the order of the file.
+
+        Args:
+            table: name of a table with row ids.
+            columns: their names in the file.
+            types: narrower types for columns, Int64 for those not named; a value that does not fit becomes null.
 
         Raises:
             InputError: the file is damaged or a column holds something else than integers.
         """
+        narrow = [pl.col(name).cast(dtype, strict=False) for name, dtype in (types or {}).items() if name in columns]
         if columns and self._uri is None:
-            return self._scan_in_memory(table, columns)
+            return self._scan_in_memory(table, columns).with_columns(narrow)
         span = self.rows(f"select min(rowid), max(rowid) from {quoted(table)}")[0] if columns else (None, None)
         if span[0] is None:
-            return pl.DataFrame({name: pl.Series(name, [], dtype=pl.Int64) for name in columns})
+            return pl.DataFrame({name: pl.Series(name, [], dtype=pl.Int64) for name in columns}).with_columns(narrow)
         low, high = span
-        threads = max(1, min(os.cpu_count() or 1, 4, (high - low) // _ROWS_PER_THREAD))
-        bounds = [low + (high + 1 - low) * i // threads for i in range(threads + 1)]
-        parts: list[pl.DataFrame | Exception | None] = [None] * threads
+        bounds = [*range(low, high + 1, _ROWS_PER_PART), high + 1]
         selected = ", ".join(quoted(name) for name in columns)
 
-        def scan(part: int) -> None:
+        def part(number: int) -> pl.DataFrame:
             sql = f"select {selected} from {quoted(table)}"
-            if threads > 1:
-                sql += f" where rowid >= {bounds[part]} and rowid < {bounds[part + 1]}"
-            try:
-                parts[part] = self._scan(sql)
-            except Exception as error:  # noqa: BLE001 - carried over to the calling thread, raised below
-                parts[part] = error
+            if len(bounds) > 2:
+                sql += f" where rowid >= {bounds[number]} and rowid < {bounds[number + 1]}"
+            # Each part is made narrow before the next one is read, which keeps the peak of memory low.
+            return self._checked(table, self._scan(sql)).with_columns(narrow)
 
-        workers = [threading.Thread(target=scan, args=(part,)) for part in range(1, threads)]
-        for worker in workers:
-            worker.start()
-        scan(0)
-        for worker in workers:
-            worker.join()
-        frames: list[pl.DataFrame] = []
-        for part in parts:
-            if isinstance(part, pl.DataFrame):
-                frames.append(part)
-            else:
-                raise self._not_integers(table, part)
-        frame = pl.concat(frames) if len(frames) > 1 else frames[0]
-        return self._checked(table, frame)
+        try:
+            if len(bounds) == 2:
+                return part(0)
+            with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as pool:
+                return pl.concat(pool.map(part, range(len(bounds) - 1)), rechunk=True)
+        except InputError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the driver's error classes are private; all mean damage
+            raise self._not_integers(table, error) from None
 
     def _checked(self, table: str, frame: pl.DataFrame) -> pl.DataFrame:
         for name, dtype in frame.schema.items():
@@ -244,7 +244,7 @@ class SqliteFile:
             raise self._not_integers(table, error) from None
         return pl.concat(frames)
 
-    def _not_integers(self, table: str, error: Exception | None) -> InputError:
+    def _not_integers(self, table: str, error: Exception) -> InputError:
         detail = " ".join(str(error).split())[:160]
         return InputError(
             f"{self.path}: table {table} cannot be read as integers ({detail}); the file is damaged or was changed "

@@ -104,7 +104,7 @@ class _TablesOnDemand(Mapping[str, pl.DataFrame | None]):
                     f"{self._file.path}: column {column.sources[0]} of table {table.source} is missing; "
                     "the export was cut or changed, so export the report again."
                 )
-        raw = self._file.integers(table.source, sorted(set(chosen.values())))
+        raw = self._file.integers(table.source, sorted(set(chosen.values())), self._narrow(table, chosen))
         if table.name == "nvtx_events":
             return self._conform(table, self._nvtx(raw, chosen))
         frame = raw.select(pl.col(source).alias(name) for name, source in chosen.items())
@@ -114,6 +114,12 @@ class _TablesOnDemand(Mapping[str, pl.DataFrame | None]):
         if table.name in _GPU_TABLES:
             frame = frame.with_columns(self._physical(frame))
         return self._conform(table, frame)
+
+    def _narrow(self, table: SourceTable, chosen: Mapping[str, str]) -> dict[str, type[pl.DataType]]:
+        """Return the types of the source columns: those of the contract, and 32 bits for string ids."""
+        contract = {column.name: column.dtype for column in TABLE_BY_NAME[table.name].columns}
+        types = {source: contract.get(name, pl.Int64) for name, source in chosen.items()}
+        return {source: pl.Int32 if dtype is pl.Enum else dtype for source, dtype in types.items()}
 
     def _checked(self, table: SourceTable, frame: pl.DataFrame) -> pl.DataFrame:
         """Drop rows that the capture did not finish (null times); refuse times that cannot be."""

@@ -20,15 +20,15 @@ STATISTICS = ("total", "mean", "median", "min", "max", "stdev")
 def statistics(column: str) -> list[pl.Expr]:
     """Return the aggregations of one integer column, named `{column}_{statistic}` for each of `STATISTICS`.
 
-    Null values are left out. Of no values at all, mean, median, min and max are null. The median of an even number
+    Null values are left out. Of no values at all, total, mean, median, min and max are null. The median of an even number
     is the mean of the middle two. The standard deviation is that of a sample (n - 1), and 0.0 for n < 2.
     """
     value = pl.col(column)
     deviation = value - value.mean()
     variance = (deviation * deviation).sum() / (value.count() - 1)
     return [
-        value.sum().alias(f"{column}_total"),
-        (value.sum() / value.count()).fill_nan(None).alias(f"{column}_mean"),
+        pl.when(value.count() > 0).then(value.sum()).alias(f"{column}_total"),
+        pl.when(value.count() > 0).then(value.sum() / value.count()).alias(f"{column}_mean"),
         value.median().alias(f"{column}_median"),
         value.min().alias(f"{column}_min"),
         value.max().alias(f"{column}_max"),

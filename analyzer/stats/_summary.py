@@ -41,7 +41,8 @@ def time_summary(
     """
     ties = list(by if then_by is None else then_by)
     groups = frame.group_by(by).agg(pl.len().cast(pl.Int64).alias(count), *statistics("duration_ns"))
-    ordered = groups.sort(["duration_ns_total", *ties], descending=[True, *(False for _ in ties)])
+    descending = [True, *(False for _ in ties)]
+    ordered = groups.sort(["duration_ns_total", *ties], descending=descending, nulls_last=descending)
     table = ordered.with_columns(share_percent("duration_ns_total").alias("Time (%)")).rename(
         {
             "duration_ns_total": "Total Time (ns)",
