@@ -123,13 +123,25 @@ class IdleAttribution:
 
     def pieces(self, gaps: Gaps) -> Iterator[IdlePieces]:
         """Return the pieces of the gaps, some gaps at a time; together they tile the gaps exactly."""
-        for part in chunks(len(gaps), _GAPS_PER_CHUNK):
-            some = Gaps(gaps.starts[part], gaps.ends[part], gaps.begins[part], gaps.ended_by[part])
-            pieces = self._of_some(some)
-            if int((pieces.ends - pieces.starts).sum()) != some.total:
-                raise AssertionError("idle causes do not add up to the idle time")
-            pieces.gap[:] += part.start
-            yield pieces
+        return (self.pieces_of(gaps, part) for part in self.parts(gaps))
+
+    def parts(self, gaps: Gaps) -> Iterator[slice]:
+        """Return slices of the gaps that are small enough to be split at once."""
+        return chunks(len(gaps), _GAPS_PER_CHUNK)
+
+    def prepare(self, gaps: Gaps) -> None:
+        """Make what all parts need, so that parts can then be split in several threads."""
+        for global_tid in np.unique(self._thread[gaps.ended_by[gaps.ended_by != NO_ROW]]).tolist():
+            self._activity.layers(global_tid)
+
+    def pieces_of(self, gaps: Gaps, part: slice) -> IdlePieces:
+        """Return the pieces of some of the gaps."""
+        some = Gaps(gaps.starts[part], gaps.ends[part], gaps.begins[part], gaps.ended_by[part])
+        pieces = self._of_some(some)
+        if int((pieces.ends - pieces.starts).sum()) != some.total:
+            raise AssertionError("idle causes do not add up to the idle time")
+        pieces.gap[:] += part.start
+        return pieces
 
     def _of_some(self, gaps: Gaps) -> IdlePieces:
         made: list[IdlePieces] = []

@@ -145,6 +145,8 @@ def outermost(starts: Int64, ends: Int64) -> tuple[Intervals, npt.NDArray[np.int
         starts, ends = starts[order], ends[order]
     latest = np.maximum.accumulate(ends)
     before = np.concatenate((starts[:1], latest[:-1]))
+    if (starts >= before).all() and (ends > before)[1:].all():
+        return Intervals(starts, ends), order
     keep = ends > before
     keep[:1] = True
     return Intervals(np.maximum(starts, before)[keep], ends[keep]), order[keep]

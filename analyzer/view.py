@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,6 +21,7 @@ from .trace import Trace
 from .window import Window, choose_window
 
 _LONGEST_KEPT = 10
+_MOST_THREADS = 4
 OUTSIDE_NVTX = "(outside NVTX ranges)"
 
 
@@ -199,25 +202,54 @@ class DeviceView:
 
 
 def _summary(attribution: IdleAttribution, gaps: Gaps, ranges: Ranges) -> IdleSummary:
-    total = np.zeros(len(Cause), np.int64)
-    count = np.zeros(len(Cause), np.int64)
-    paths = np.zeros((len(ranges.paths) + 1, 2), np.int64)
-    longest: dict[Cause, list[tuple[int, int]]] = {cause: [] for cause in Cause}
-    for pieces in attribution.pieces(gaps):
-        lengths = pieces.ends - pieces.starts
-        total += _summed(pieces.codes, lengths, len(Cause))
-        some = np.bincount(pieces.codes, minlength=len(Cause))
-        count += some
-        by_cause = np.argsort(pieces.codes, kind="stable")  # a radix sort, since codes are bytes
-        for cause, mine in zip(Cause, np.split(by_cause, np.cumsum(some)[:-1]), strict=True):
-            if len(mine) > _LONGEST_KEPT:
-                mine = mine[np.argpartition(-lengths[mine], _LONGEST_KEPT)[:_LONGEST_KEPT]]
-            longest[cause] += zip(pieces.starts[mine].tolist(), pieces.ends[mine].tolist(), strict=True)
-        _add_host_paths(paths, pieces, ranges)
-    host = {(*ranges.paths, OUTSIDE_NVTX)[row]: (int(ns), int(n)) for row, (ns, n) in enumerate(paths) if n}
-    kept = {cause: tuple(sorted(found, key=lambda span: (span[0] - span[1], span))[:_LONGEST_KEPT])
-            for cause, found in longest.items() if found}
-    return IdleSummary(total, count, host, kept)
+    attribution.prepare(gaps)
+
+    def of_part(part: slice) -> IdleSummary:
+        return _summary_of(attribution.pieces_of(gaps, part), ranges)
+
+    parts = list(attribution.parts(gaps))
+    if len(parts) <= 1:
+        return of_part(slice(0, len(gaps)))
+    # numpy lets go of the interpreter in the long loops, so threads do help.
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as pool:
+        summaries = list(pool.map(of_part, parts))
+    return IdleSummary(
+        np.sum([summary.total_ns for summary in summaries], axis=0),
+        np.sum([summary.pieces for summary in summaries], axis=0),
+        _added(summary.host_paths for summary in summaries),
+        {
+            cause: _longest(span for summary in summaries for span in summary.longest.get(cause, ()))
+            for cause in Cause
+            if any(cause in summary.longest for summary in summaries)
+        },
+    )
+
+
+def _summary_of(pieces: IdlePieces, ranges: Ranges) -> IdleSummary:
+    lengths = pieces.ends - pieces.starts
+    count = np.bincount(pieces.codes, minlength=len(Cause))
+    by_cause = np.argsort(pieces.codes, kind="stable")  # a radix sort, since codes are bytes
+    longest: dict[Cause, tuple[tuple[int, int], ...]] = {}
+    for cause, mine in zip(Cause, np.split(by_cause, np.cumsum(count)[:-1]), strict=True):
+        if not len(mine):
+            continue
+        if len(mine) > _LONGEST_KEPT:
+            mine = mine[np.argpartition(-lengths[mine], _LONGEST_KEPT)[:_LONGEST_KEPT]]
+        longest[cause] = _longest(zip(pieces.starts[mine].tolist(), pieces.ends[mine].tolist(), strict=True))
+    return IdleSummary(_summed(pieces.codes, lengths, len(Cause)), count, _host_paths(pieces, ranges), longest)
+
+
+def _longest(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    return tuple(sorted(spans, key=lambda span: (span[0] - span[1], span))[:_LONGEST_KEPT])
+
+
+def _added(parts: Iterable[Mapping[str, tuple[int, int]]]) -> dict[str, tuple[int, int]]:
+    total: dict[str, tuple[int, int]] = {}
+    for part in parts:
+        for path, (ns, pieces) in part.items():
+            before = total.get(path, (0, 0))
+            total[path] = (before[0] + ns, before[1] + pieces)
+    return total
 
 
 def _summed(codes: npt.NDArray[np.integer], lengths: Int64, size: int) -> Int64:
@@ -225,19 +257,21 @@ def _summed(codes: npt.NDArray[np.integer], lengths: Int64, size: int) -> Int64:
     return np.bincount(codes, weights=lengths, minlength=size).astype(np.int64)
 
 
-def _add_host_paths(paths: npt.NDArray[np.int64], pieces: IdlePieces, ranges: Ranges) -> None:
+def _host_paths(pieces: IdlePieces, ranges: Ranges) -> dict[str, tuple[int, int]]:
+    """Split the time of host code by the innermost NVTX range of the launching thread: path → (ns, pieces)."""
+    size = len(ranges.paths)
+    total = np.zeros((size + 1, 2), np.int64)
     host = pieces.codes == Cause.HOST_CODE
     for global_tid in np.unique(pieces.thread[host]):
         mine = host & (pieces.thread == global_tid)
         stretches = Intervals(pieces.starts[mine], pieces.ends[mine])
         spans, path = ranges.innermost(int(global_tid))
         hit = intersect(stretches, spans)
-        size = len(ranges.paths)
-        inside = _summed(path[hit.right], hit.ends - hit.starts, size + 1)
-        paths[:, 0] += inside
-        paths[:, 1] += np.bincount(path[hit.right], minlength=size + 1)
-        outside = stretches.total - int(inside.sum())
-        if outside:
-            covered = np.bincount(hit.left, weights=hit.ends - hit.starts, minlength=len(stretches))
-            paths[-1, 0] += outside
-            paths[-1, 1] += int((covered < stretches.ends - stretches.starts).sum())
+        lengths = hit.ends - hit.starts
+        total[:, 0] += _summed(path[hit.right], lengths, size + 1)
+        total[:, 1] += np.bincount(path[hit.right], minlength=size + 1)
+        covered = np.bincount(hit.left, weights=lengths, minlength=len(stretches)).astype(np.int64)
+        outside = stretches.ends - stretches.starts - covered
+        total[-1] += int(outside.sum()), int((outside > 0).sum())
+    names = (*ranges.paths, OUTSIDE_NVTX)
+    return {names[row]: (int(ns), int(count)) for row, (ns, count) in enumerate(total) if count}

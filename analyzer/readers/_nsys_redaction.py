@@ -5,35 +5,35 @@ host, user and path names. The copy keeps what an analysis needs. Its rules:
 
 **Never altered.** Names of kernels and of API and operating-system functions, labels of `ENUM_*` tables, names
 of GPUs and of metrics, and the columns and rows of all tables but those of the next paragraph. Every number,
-except the GUIDs of network cards, which hold a hardware address: they become 1, 2, …. The UTC start of the session
-stays, because power logs are aligned by it.
+except the GUIDs of network cards, which hold a hardware address: they become 1, 2, …. The UTC start of the
+session stays, because power logs are aligned by it.
 
 **Removed rows.** Of `META_DATA_CAPTURE`, `META_DATA_EXPORT` and `TARGET_INFO_SYSTEM_ENV` only keys known to be
 harmless stay (options, versions, CPU, driver, operating system), so a key of a future nsys is removed at first.
 
-**Replaced values.** What a program printed, the content of files, NVTX binary payloads, the local time, any text
-with a NUL inside (so nsys joins environments and command lines), and the strings of `StringIds` that no table uses
-(environments are found there): `<removed>`. Names of processes and threads, which cover the whole machine:
-`<name>`, except those of well-known runtimes such as `python` or `cuda-EvtHandlr`. Network cards: `<nic>`. Targets
-other than `Local (CLI)`: `<target>`. GPU UUIDs: `<gpu-1>`, `<gpu-2>`, …, the same for one GPU everywhere. Paths of
-files and of the modules of call stacks: `<path>`.
+**Replaced values.** By `<removed>`: what a program printed, the content of files, NVTX binary payloads, the
+local time, any text with a NUL inside (so nsys joins environments and command lines), and the strings of
+`StringIds` that no table uses (environments are found there). By `<name>`: names of processes and threads, which
+cover the whole machine, except those of well-known runtimes such as `python` or `cuda-EvtHandlr`. By `<nic>`:
+network cards. By `<target>`: targets other than `Local (CLI)`. By `<gpu-1>`, `<gpu-2>`, …: GPU UUIDs, the same
+for one GPU everywhere. By `<path>`: paths of files and of the modules of call stacks.
 
 **Swept text.** Every other text of every table, known or not, NVTX messages among them. In it are replaced:
 
-* absolute paths, by `<path>`. A path is one that starts at a usual root of a file system (`/home`, `/usr`, `/tmp`,
-  …), begins like a path of the environment or the command line, or holds the name of a user or host. So layer
-  names of TensorRT and ONNX (`/conv1/Conv + PWN(/blocks.0/attn)`) stay. A root that could name a layer as well
-  (`/data`, `/work`, `/global`, …) counts unless the rest looks like a layer. `~/…`, `C:\…` and `\\server\…` are
-  paths too. The base name of a shared library stays (`<path>/libcudart.so.12`) unless it holds such a name;
+* absolute paths, by `<path>`. A path is one that starts at a usual root of a file system (`/home`, `/usr`,
+  `/tmp`, …), begins like a path of the environment or the command line, or holds the name of a user or host. So
+  layer names of TensorRT and ONNX (`/conv1/Conv + PWN(/blocks.0/attn)`) stay. A root that could name a layer as
+  well (`/data`, `/work`, `/global`, …) counts unless the rest looks like a layer. `~/…`, `C:\…` and `\\server\…`
+  are paths too. The base name of a shared library stays (`<path>/libcudart.so.12`) unless it holds such a name;
 * names of users and hosts that the environment or the metadata tell, by `<user>` and `<host>`, in upper or lower
   case. One of fewer than eight letters must stand alone (`lee_model`, not `sleep`). Left are those of fewer than
   three letters and those that tell nothing (`root`, `user`, `nvidia`, `jetson`, `localhost`);
-* e-mail, IP and hardware addresses, by `<email>`, `<ip>` and `<mac>`; tokens and passwords, by `<secret>`; settings
-  such as `HOME=…`, by `HOME=<removed>`, and a text with two of these as a whole.
+* e-mail, IP and hardware addresses, by `<email>`, `<ip>` and `<mac>`; tokens and passwords, by `<secret>`;
+  settings such as `HOME=…`, by `HOME=<removed>`, and a text with two of these as a whole.
 
-A BLOB in which any of this is found is emptied; one that is compressed or encrypted cannot be searched. Words that
-only their owner knows to be private (a project, a model, a relative path) stay. `--drop-table` leaves out whole
-tables.
+A BLOB in which any of this is found is emptied; one that is compressed or encrypted cannot be searched. Words
+that only their owner knows to be private (a project, a model, a relative path) stay. `--drop-table` leaves out
+whole tables.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from nitro.errors import InputError, UsageError
 
@@ -82,10 +82,10 @@ class RedactionSummary:
 
 
 def redact(source: Path, target: Path, *, drop_tables: Sequence[str] = ()) -> RedactionSummary:
-    """Write a copy of the export `source` without private data to `target`; the module's text gives the rules.
+    """Write a copy of the export `source` without private data to `target`; the module states the rules.
 
-    The source is opened read-only. The copy is built beside `target` and takes its name, replacing what was there,
-    only when it is complete. Pages are written anew, so no text of the source is left in free space.
+    The source is opened read-only. The copy is built beside `target` and takes its name, replacing what was
+    there, only when it is complete. Pages are written anew, so no text of the source is left in free space.
 
     Args:
         source: an nsys SQLite export, plain or compressed.
@@ -100,15 +100,15 @@ def redact(source: Path, target: Path, *, drop_tables: Sequence[str] = ()) -> Re
         raise UsageError(
             f"{target}: the suffix decides the compression; end the name in {', '.join(SUFFIXES)}."
         )
+    read(source)
     if target.exists() and target.samefile(source):
         raise UsageError(f"{target}: this is the trace itself, which is never changed; give another name.")
-    read(source)
     with _writing(target), tempfile.TemporaryDirectory(prefix=".nitro-redact-", dir=target.parent) as folder:
         working, clean = Path(folder, "working.sqlite"), Path(folder, "clean.sqlite")
         with SqliteFile(source) as file:
             dropped = _tables_to_drop(file, drop_tables)
             _check_space(target, file.size_bytes)
-            # Unlike a copy of the file, this leaves free pages behind and needs no write access to the source.
+            # Unlike a copy of the file, this leaves free pages out, and it never opens the source for writing.
             file.rows("vacuum into ?", (str(working),))
             notes = list(file.notes)
         with closing(sqlite3.connect(working, isolation_level=None)) as database:
@@ -174,7 +174,7 @@ def _compressed(plain: Path, name: str) -> Path:
         if name.endswith(".xz"):
             import lzma
 
-            stream = lzma.open(raw, "wb")
+            stream = lzma.LZMAFile(raw, "wb")
         elif name.endswith(".gz"):
             import gzip
 
@@ -187,23 +187,19 @@ def _compressed(plain: Path, name: str) -> Path:
         else:
             return plain
         with stream, plain.open("rb") as data:
-            _copy(data, stream)
+            shutil.copyfileobj(data, stream, 1 << 20)
     return packed
 
 
-def _copy(data: BinaryIO, stream: Any) -> None:
-    shutil.copyfileobj(data, stream, 1 << 20)
-
-
-# ---- What the trace tells about its owner -----------------------------------------------------------------------
+# ---- What the trace tells about its owner ------------------------------------------------------------------
 
 _USER_KEY = re.compile(r"(?:^|_)(?:USER|USERNAME|LOGNAME|ACCOUNT|AUTHOR_NAME|COMMITTER_NAME)$")
 _HOST_KEY = re.compile(r"(?:^|_)(?:HOST|HOSTNAME|HOST_NAME|NODENAME|NODELIST|COMPUTERNAME)$")
 _HOME_KEYS = {"HOME", "USERPROFILE"}
 _SECRET_WORD = r"(?:TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY|PRIVATE_KEY|CREDENTIALS?)"
-_SECRET_KEY = re.compile(_SECRET_WORD + "$")
+_SECRET_KEY = re.compile(_SECRET_WORD + "(?!S|IZE)")
 _HOST_NAME = re.compile(r"[^\W_][\w-]*(?:\.[\w-]+)*")
-# Names of accounts, hosts, GPU families and tools that many machines share, and the words of our own tokens.
+# Names of accounts, hosts, GPU families and tools that many machines share, and the words of our tokens.
 _COMMON_NAME = re.compile(
     r"admin|administrator|app|aws|azureuser|build|builder|centos|container|debian|demo|desktop|dev"
     r"|docker|ec2-user|guest|home|host|jenkins|jetson|laptop|linux|local|localhost|localdomain|login"
@@ -211,7 +207,7 @@ _COMMON_NAME = re.compile(
     r"|test|thor|tmp|ubuntu|unknown|user|vagrant|vscode|windows|work|worker|workstation|xavier|null"
     r"|true|false|ada|ampere|blackwell|hopper|kepler|lovelace|maxwell|pascal|turing|volta|geforce"
     r"|tesla|conda|cuda|cudnn|github|gitlab|gpu|jupyter|kaggle|nsight|nsys|python|pytorch|tensorrt"
-    r"|torch|triton|email|gpu-1|ip|mac|nic|path|removed|secret|target"
+    r"|torch|triton|email|gpu-\d+|ip|mac|nic|path|removed|secret|target"
 )
 _SHORTEST_NAME = 3
 _STANDS_ALONE_BELOW = 8
@@ -220,7 +216,7 @@ _SHORTEST_IN_CAMEL_CASE = 5
 
 @dataclass(frozen=True, slots=True)
 class _Owner:
-    """Names learned from the trace. Keys of `names` are in lower case; every value is the token that replaces."""
+    """Names learned from the trace, each with the token that replaces it; keys of `names` are in lower case."""
 
     names: Mapping[str, str]
     literals: Mapping[str, str]
@@ -238,8 +234,14 @@ class _Learning:
         self._spaced_homes: set[str] = set()
         self._folders: set[tuple[str, str]] = set()
         self._working_roots: set[str] = set()
+        self._owners_of_homes: set[str] = set()
 
     def owner(self) -> _Owner:
+        """Return what was learned."""
+        # `/home/grads/lee` names a group too, so these names serve only where no setting tells the user.
+        if "<user>" not in self._names.values():
+            for name in sorted(self._owners_of_homes):
+                self.user(name)
         return _Owner(
             self._names,
             self._literals,
@@ -272,7 +274,7 @@ class _Learning:
         self.paths(value)
 
     def user(self, value: str) -> None:
-        """Learn the name of a user; of `DOMAIN\\user` and `user@domain` the part that names the user."""
+        """Learn the name of a user, without the domain where there is one."""
         name = re.split(r"[\\/]", value)[-1].partition("@")[0].strip()
         if len(name) <= 64:
             self._name(name, "<user>")
@@ -304,6 +306,8 @@ class _Learning:
             parts = _components(match[0])
             if len(parts) >= 2:
                 self._folders.add((parts[0], parts[1]))
+                if parts[0] in {"home", "Users"}:
+                    self._owners_of_homes.add(parts[1])
 
     def gpus(self, uuids: Iterable[str]) -> None:
         """Learn the UUIDs of the GPUs, in their order."""
@@ -329,7 +333,7 @@ def _is_address(text: str) -> bool:
     return True
 
 
-# ---- Rules for one text -----------------------------------------------------------------------------------------
+# ---- Rules for one text --------------------------------------------------------------------------------------
 
 _STOP = r"\s/\\\x00:;,'\"`()\[\]{}<>|*?&"
 _PART = rf"(?:[^{_STOP}]|\\u[0-9a-fA-F]{{4}})+"
@@ -349,16 +353,16 @@ _CERTAIN_ROOT = re.compile(
 )
 _POSSIBLE_ROOT = re.compile(
     r"root|var|run|dev|lib|media|data\d*|datasets?|work\d*|global|users?|projects?|apps?|code|content|src|local"
-    r"|shared?|storage|export|exports|soft|software|net|cluster|archive|cache|disk\d*|ssd\d*|hdd\d*|raid\d*|volume\d*"
+    r"|shared?|storage|exports?|soft|software|net|cluster|archive|cache|disk\d*|ssd\d*|hdd\d*|raid\d*|volume\d*"
 )
 _LAYER_PART = re.compile(r"\w+\.\d+")
 _OPERATOR = re.compile(
-    r"(?:Add|Sub|Mul|Div|Pow|Sqrt|Exp|Log|Erf|Abs|Neg|Min|Max|Sum|Mean|Clip|Cast|Cos|Sin|Tanh|Sigmoid|Softmax|Softplus"
-    r"|\w*Relu|P?Relu|Elu|Selu|Gelu|HardSwish|HardSigmoid|Mish|Conv\w*|MatMul\w*|Gemm|Einsum|Transpose|Reshape|Flatten"
-    r"|Slice|Split|Squeeze|Unsqueeze|Concat|Gather\w*|Scatter\w*|Pad|Tile|Expand|Resize|Upsample|Reduce\w+|\w*Pool"
-    r"|\w*Normalization|Shape|Size|Constant\w*|Identity|Where|Equal|Less\w*|Greater\w*|Not|And|Or|Xor|TopK|ArgM\w+"
-    r"|NonZero|Range|CumSum|LSTM|GRU|RNN|\w*QuantizeLinear|Dropout|GridSample|Trilu|Mod|Floor|Ceil|Round|Sign"
-    r"|Reciprocal|InstanceNorm\w*|DepthToSpace|SpaceToDepth|NonMaxSuppression|RoiAlign|If|Loop|Scan)"
+    r"(?:Add|Sub|Mul|Div|Pow|Sqrt|Exp|Log|Erf|Abs|Neg|Min|Max|Sum|Mean|Clip|Cast|Cos|Sin|Tanh|Sigmoid|Softmax"
+    r"|Softplus|\w*Relu|Elu|Selu|Gelu|HardSwish|HardSigmoid|Mish|Conv\w*|MatMul\w*|Gemm|Einsum|Transpose|Reshape"
+    r"|Flatten|Slice|Split|Squeeze|Unsqueeze|Concat|Gather\w*|Scatter\w*|Pad|Tile|Expand|Resize|Upsample|Reduce\w+"
+    r"|\w*Pool|\w*Normalization|Shape|Size|Constant\w*|Identity|Where|Equal|Less\w*|Greater\w*|Not|And|Or|Xor"
+    r"|TopK|ArgM\w+|NonZero|Range|CumSum|LSTM|GRU|RNN|\w*QuantizeLinear|Dropout|GridSample|Trilu|Mod|Floor|Ceil"
+    r"|Round|Sign|Reciprocal|InstanceNorm\w*|DepthToSpace|SpaceToDepth|NonMaxSuppression|RoiAlign|If|Loop|Scan)"
     r"(?:_\d+)*(?:_output_\d+)?"
 )
 _FILE_NAME = re.compile(r".+\.[A-Za-z]\w{0,9}")
@@ -367,8 +371,8 @@ _SHARED_LIBRARY = re.compile(r"[\w.+-]+\.(?:so(?:\.[\w.-]+)?|dll|dylib|ko)", re.
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _PREFIXED_UUID = re.compile(r"\b(?:GPU|MIG)-" + _UUID.pattern)
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@<>]+@")
-_EMAIL = re.compile(r"[\w.+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}\b")
-_REMOTE = re.compile(r"[\w.+-]+@[\w.-]+(?=:[/~])")
+_EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}\b")
+_REMOTE = re.compile(r"(?<![\w.+-])[\w.+-]+@[\w.-]+(?=:[/~])")
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
 _IPV4 = re.compile(
     rf"(?:(?<![\w.+/-])|(?<=//)|(?<=@))(?!127\.|0\.0\.0\.0)(?:{_OCTET}\.){{3}}{_OCTET}(?![\w-]|\.\w)"
@@ -380,7 +384,8 @@ _VERSION_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _IPV6 = re.compile(
-    r"(?<![\w:])(?:(?:fe80|f[cd][0-9a-f]{2}):(?::?[0-9a-f]{1,4}){1,7}|(?:[0-9a-f]{1,4}:){7}[0-9a-f]{1,4})(?![\w:])",
+    r"(?<![\w:])(?:(?:fe80|f[cd][0-9a-f]{2}):(?::?[0-9a-f]{1,4}){1,7}|(?:[0-9a-f]{1,4}:){7}[0-9a-f]{1,4})"
+    r"(?![\w:])",
     re.IGNORECASE,
 )
 _MAC = re.compile(r"(?<![\w:-])(?:[0-9a-f]{2}:){5}[0-9a-f]{2}(?![\w:-])", re.IGNORECASE)
@@ -556,12 +561,12 @@ def _is_letter(character: str) -> bool:
 
 def _any_of(literals: Iterable[str], tail: str = "", flags: int = 0) -> re.Pattern[str] | None:
     longest_first = sorted(literals, key=lambda literal: (-len(literal), literal))
-    return (
-        re.compile(f"(?:{'|'.join(map(re.escape, longest_first))}){tail}", flags) if longest_first else None
-    )
+    if not longest_first:
+        return None
+    return re.compile(f"(?:{'|'.join(map(re.escape, longest_first))}){tail}", flags)
 
 
-# ---- Rules for tables -------------------------------------------------------------------------------------------
+# ---- Rules for tables ----------------------------------------------------------------------------------------
 
 _METADATA_TABLES = ("META_DATA_CAPTURE", "META_DATA_EXPORT", "EXPORT_META_DATA")
 _SYSTEM_TABLE = "TARGET_INFO_SYSTEM_ENV"
@@ -605,7 +610,6 @@ _TEXT_RULES: dict[tuple[str, str], tuple[str, str]] = {
 }
 _GUID_COLUMN = "guid"
 
-_STRING_COLUMNS = {"id", "value"}
 _STRING_COLUMN = re.compile(
     r"(?:name|text|content|filename|apiCall|\w*(?:Name|Text|String|Content))Id"
     r"|(?:demangled|short|mangled|kernel|func|var|provider|task)Name"
@@ -636,6 +640,10 @@ _ROLE_TEXT = {
     _Role.OUTPUT: "program output",
     _Role.UNUSED: "unused strings, environments among them",
 }
+
+
+def _has_strings(tables: Mapping[str, Sequence[str]]) -> bool:
+    return set(tables.get("StringIds", ())) >= {"id", "value"}
 
 
 def _role(table: str, column: str) -> _Role:
@@ -686,6 +694,7 @@ class _Redaction:
             self._count(table, "rows (table left out)", self._value(f"select count(*) from {quoted(table)}"))
             self._database.execute(f"drop table {quoted(table)}")
         tables = self._tables()
+        self._refuse_virtual_tables()
         self._database.execute("begin")
         roles = self._roles(tables)
         strings = self._strings(tables)
@@ -695,7 +704,6 @@ class _Redaction:
         self._replace_strings(strings, roles, rules)
         self._replace_guids(tables)
         for table, columns in tables.items():
-            # Tables with text in them are few and small next to the events, which are only searched.
             self._sweep(table, columns, rules)
         self._database.execute("commit")
         self._note_what_stays(functions, rules)
@@ -716,7 +724,7 @@ class _Redaction:
                     _learn_environment(learning, re.split(r"[\x00;]", str(value)))
                 elif key == _SYSTEM_HOST:
                     learning.host(str(value))
-        if _STRING_COLUMNS <= set(tables.get("StringIds", ())):
+        if _has_strings(tables):
             joined = "select value from StringIds where instr(cast(value as blob), x'00') > 0"
             for (value,) in self._database.execute(joined):
                 _learn_environment(learning, str(value).split("\x00"))
@@ -733,9 +741,8 @@ class _Redaction:
             for table, columns in tables.items()
             for column in columns
             if (_KEPT_TABLE.fullmatch(table) and column in _KEPT_LABELS) or (table, column) in _KEPT_COLUMNS
-            for row in self._database.execute(
-                f"select distinct {quoted(column)} from {quoted(table)} where typeof({quoted(column)}) = 'text'"
-            )
+            for row in self._database.execute(f"select distinct {quoted(column)} from {quoted(table)}")
+            if isinstance(row[0], str)
         }
 
     # -- rows and strings
@@ -744,10 +751,9 @@ class _Redaction:
         for table in _METADATA_TABLES:
             if {"name", "value"} <= set(tables.get(table, ())):
                 self._delete(table, "name", _keeps_option, "rows: environment, command, host, user, paths")
-        if {"nameEnum", "value"} <= set(tables.get(_SYSTEM_TABLE, ())):
-            self._delete(
-                _SYSTEM_TABLE, "nameEnum", _keeps_system_fact, "rows: environment, host, install paths"
-            )
+        if "value" in tables.get(_SYSTEM_TABLE, ()):
+            key = "nameEnum" if "nameEnum" in tables[_SYSTEM_TABLE] else "null"
+            self._delete(_SYSTEM_TABLE, key, _keeps_system_fact, "rows: environment, host, install paths")
 
     def _delete(self, table: str, key: str, keeps: Callable[[Any, str], bool], what: str) -> None:
         rows = self._database.execute(f"select rowid, {key}, value from {table}").fetchall()
@@ -759,7 +765,7 @@ class _Redaction:
 
     def _strings(self, tables: Mapping[str, tuple[str, ...]]) -> list[tuple[int, int | None, str]]:
         """Return row id, id and text of the strings; none where the table is not as nsys writes it."""
-        if not _STRING_COLUMNS <= set(tables.get("StringIds", ())):
+        if not _has_strings(tables):
             return []
         sql = "select rowid, id, value from StringIds where typeof(value) = 'text'"
         return self._database.execute(sql).fetchall()
@@ -802,15 +808,15 @@ class _Redaction:
                 self._count("StringIds", _ROLE_TEXT[role], 1)
 
     def _replace_guids(self, tables: Mapping[str, tuple[str, ...]]) -> None:
-        """Number the GUIDs of network devices, the same GUID by the same number in every table."""
+        """Give every GUID of a network device a number, the same one in every table."""
         columns = [
             (table, name) for table, names in tables.items() for name in names if name.lower() == _GUID_COLUMN
         ]
         found: set[int] = set()
         for table, column in columns:
             name = quoted(column)
-            sql = f"select distinct {name} from {quoted(table)} where typeof({name}) = 'integer' and {name} != 0"
-            found.update(row[0] for row in self._database.execute(sql))
+            sql = f"select distinct {name} from {quoted(table)} where typeof({name}) = 'integer'"
+            found.update(row[0] for row in self._database.execute(sql) if row[0])
         numbers = {guid: number for number, guid in enumerate(sorted(found), 1)}
         self._database.create_function(
             "numbered", 1, lambda guid: numbers.get(guid, guid), deterministic=True
@@ -819,7 +825,8 @@ class _Redaction:
             name = quoted(column)
             self._update(
                 table,
-                f"set {name} = numbered({name}) where typeof({name}) = 'integer' and {name} != numbered({name})",
+                f"set {name} = numbered({name}) "
+                f"where typeof({name}) = 'integer' and {name} != numbered({name})",
                 "GUIDs of network devices",
             )
 
@@ -829,10 +836,10 @@ class _Redaction:
         for column, kinds in self._columns_with_text(table, columns).items():
             name = quoted(column)
             rule, what = _TEXT_RULES.get((table, column), ("text", "private parts of texts"))
-            is_done = table == "StringIds" and column == "value" and _STRING_COLUMNS <= set(columns)
+            is_done = (table, column) == ("StringIds", "value") and "id" in columns
             if "text" in kinds and not is_done:
                 self._register(_function(rule, rules))
-                # As bytes, because SQLite's own text functions stop at a NUL and Python's refuse bytes that are no UTF-8.
+                # As bytes, because Python refuses a text argument that is no UTF-8.
                 self._update(
                     table,
                     f"set {name} = cast(redacted(cast({name} as blob)) as text) "
@@ -870,32 +877,27 @@ class _Redaction:
     # -- small things
 
     def _drop_triggers_and_statistics(self) -> None:
-        # A trigger could copy old values aside, and sqlite_stat4 holds samples of indexed ones. nsys writes neither.
-        for (name,) in self._database.execute(
-            "select name from sqlite_master where type = 'trigger'"
-        ).fetchall():
-            self._database.execute(f"drop trigger {quoted(name)}")
-        for (name,) in self._database.execute(
-            "select name from sqlite_master where type = 'table' and name like 'sqlite_stat%'"
-        ).fetchall():
-            self._database.execute(f"drop table {quoted(name)}")
+        # A trigger could copy old values aside, and sqlite_stat4 holds samples of indexed ones; nsys has neither.
+        sql = "select type, name from sqlite_master where type = 'trigger' or name like 'sqlite_stat%'"
+        for kind, name in self._database.execute(sql).fetchall():
+            self._database.execute(f"drop {kind} {quoted(name)}")
+
+    def _refuse_virtual_tables(self) -> None:
+        sql = "select name from sqlite_master where type = 'table' and sql like 'create virtual%'"
+        for (name,) in self._database.execute(sql):
+            raise InputError(
+                f"{self._source}: {name} is a virtual table, whose content cannot be checked; "
+                f"leave it out with --drop-table {name}."
+            )
 
     def _tables(self) -> dict[str, tuple[str, ...]]:
         """Return the columns of every table."""
-        rows = self._database.execute(
-            "select name, sql from sqlite_master where type = 'table' order by name"
-        ).fetchall()
-        tables: dict[str, tuple[str, ...]] = {}
-        for name, sql in rows:
-            if re.match(r"\s*create\s+virtual\b", sql or "", re.IGNORECASE):
-                raise InputError(
-                    f"{self._source}: {name} is a virtual table, whose content cannot be checked; "
-                    f"leave it out with --drop-table {name}."
-                )
-            if not name.startswith("sqlite_"):
-                columns = self._database.execute(f"pragma table_info({quoted(name)})").fetchall()
-                tables[name] = tuple(column[1] for column in columns)
-        return tables
+        rows = self._database.execute("select name from sqlite_master where type = 'table' order by name")
+        names = [name for (name,) in rows if not name.startswith("sqlite_")]
+        return {
+            name: tuple(row[1] for row in self._database.execute(f"pragma table_info({quoted(name)})"))
+            for name in names
+        }
 
     def _update(self, table: str, rest: str, what: str) -> None:
         try:

@@ -77,7 +77,7 @@ def nvtx_projections(trace: Trace) -> pl.DataFrame:
         The columns of `nvtx_ranges`, and `projected_start_ns`, `projected_end_ns`, `operation_count`, `level` (null
         where a cycle of equal ranges leaves it undefined) and `child_count`.
     """
-    ranges = nvtx_ranges(trace).filter(pl.col("end_global_tid").is_null() & pl.col("global_tid").is_not_null())
+    ranges = nvtx_ranges(trace).filter(pl.col("end_global_tid").is_null()).drop_nulls(["global_tid", "end_ns"])
     launches = _launches(trace)
     threads = launches["global_tid"].unique()
     ranges = ranges.filter(pl.col("global_tid").is_in(threads.implode()))
@@ -181,7 +181,8 @@ def _rows_by_thread(frame: pl.DataFrame) -> dict[int, Index]:
     threads = frame["global_tid"].to_numpy()
     order = np.argsort(threads, kind="stable")
     values, first = np.unique(threads[order], return_index=True)
-    return dict(zip(values.tolist(), np.split(order, first[1:]), strict=True))
+    stop = np.append(first[1:], len(order))
+    return {thread: order[low:high] for thread, low, high in zip(values.tolist(), first, stop, strict=True)}
 
 
 def _take(intervals: Intervals, rows: Index) -> Intervals:

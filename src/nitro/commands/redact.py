@@ -34,10 +34,12 @@ if TYPE_CHECKING:
 def COMMAND(trace: Path, output: Path, drop_tables: tuple[str, ...], force: bool) -> None:  # noqa: N802
     """Write a copy of an nsys SQLite export that is fit for sharing.
 
-    Environment variables, command lines, program output, and the names of hosts, users, processes and paths are
-    removed. Kernel names, API names and every number stay, so that the analysis of the copy is the same. TRACE is
-    never changed. Look through the copy before you publish it: words that only you know to be private, such as the
-    name of a project in an NVTX message, cannot be found by rules.
+    Environment variables, command lines, program output, and the names of hosts, users, processes and paths
+    are removed. Kernel names, API names and every number stay, so that the analysis of the copy is the same.
+    TRACE is never changed.
+
+    Look through the copy before you publish it: words that only you know to be private, such as the name of a
+    project in an NVTX message, cannot be found by rules.
     """
     _check_output(trace, output, force)
     from rich.console import Console
