@@ -1,12 +1,12 @@
 """The library: from a file to numbers. Nothing here prints, draws, starts a process or reads the clock.
 
-    from nitro.analyzer import open_trace, analyze
+from nitro.analyzer import open_trace, analyze
 
-    trace = open_trace("trace.sqlite")
-    trace.kernels                                  # a polars DataFrame
-    analysis = analyze(trace)
-    analysis.value("gpu_busy")                     # ns
-    analysis.table("kernels").to_pandas()
+trace = open_trace("trace.sqlite")
+trace.kernels                                  # a polars DataFrame
+analysis = analyze(trace)
+analysis.value("gpu_busy")                     # ns
+analysis.table("kernels").to_pandas()
 """
 
 from .analysis import FORMAT_VERSION, Analysis, analyze

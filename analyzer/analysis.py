@@ -58,7 +58,9 @@ class Analysis:
         return {
             measurement.by: measurement
             for measurement in self.measurements
-            if measurement.metric == metric and measurement.by is not None and device_id in (None, measurement.device_id)
+            if measurement.metric == metric
+            and measurement.by is not None
+            and device_id in (None, measurement.device_id)
         }
 
     def table(self, name: str, device_id: int | None = None) -> ResultTable | None:

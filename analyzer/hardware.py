@@ -27,8 +27,8 @@ BOARDS: tuple[BoardMemory, ...] = (
     BoardMemory("GM20B", 1, (0, 5), 25_600_000_000, "Jetson Nano data sheet: 64-bit LPDDR4 at 25.6 GB/s"),
     BoardMemory("GV11B", 8, (24, 72), 136_500_000_000, "Jetson AGX Xavier data sheet: 256-bit LPDDR4x at 136.5 GB/s"),
     BoardMemory("GV11B", 6, (0, 18), 59_700_000_000, "Jetson Xavier NX data sheet: 128-bit LPDDR4x at 59.7 GB/s"),
-    BoardMemory("GA10B", 16, (24, 72), 204_800_000_000, "Jetson AGX Orin 64GB data sheet: 256-bit LPDDR5 at 204.8 GB/s"),
-    BoardMemory("GA10B", 14, (24, 40), 204_800_000_000, "Jetson AGX Orin 32GB data sheet: 256-bit LPDDR5 at 204.8 GB/s"),
+    BoardMemory("GA10B", 16, (24, 72), 204_800_000_000, "Jetson AGX Orin 64GB data sheet: 256-bit LPDDR5, 204.8 GB/s"),
+    BoardMemory("GA10B", 14, (24, 40), 204_800_000_000, "Jetson AGX Orin 32GB data sheet: 256-bit LPDDR5, 204.8 GB/s"),
     BoardMemory("GA10B", 8, (12, 18), 102_400_000_000, "Jetson Orin NX 16GB data sheet: 128-bit LPDDR5 at 102.4 GB/s"),
     BoardMemory("GA10B", 4, (0, 5), 34_000_000_000, "Jetson Orin Nano 4GB data sheet: 64-bit LPDDR5 at 34 GB/s"),
 )

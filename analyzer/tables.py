@@ -112,7 +112,7 @@ TABLES: tuple[Table, ...] = (
             _THREAD,
             Column("correlation_id", pl.UInt32, "shared by a runtime call, the driver call in it, and its operations"),
             Column("name_id", pl.Int32, "string id of the name in the export"),
-            Column("name", pl.Enum, "function name with the version suffix of the export, as in cudaLaunchKernel_v7000"),
+            Column("name", pl.Enum, "function name with the suffix of the export, as in cudaLaunchKernel_v7000"),
         ),
     ),
     Table(

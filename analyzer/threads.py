@@ -1,4 +1,4 @@
-"""What a CPU thread was doing at each moment: layers of disjoint intervals, the first layer that covers a moment wins."""
+"""What a CPU thread was doing at each moment: layers of disjoint intervals, of which the first that covers it wins."""
 
 from __future__ import annotations
 
@@ -63,7 +63,12 @@ class ThreadActivity:
     def layers(self, global_tid: int) -> tuple[Layer, ...]:
         """Return the layers of a thread, the deciding one first."""
         if global_tid not in self._layers:
-            made = (self._overhead(global_tid), self._calls(global_tid), self._os(global_tid), self._off_cpu(global_tid))
+            made = (
+                self._overhead(global_tid),
+                self._calls(global_tid),
+                self._os(global_tid),
+                self._off_cpu(global_tid),
+            )
             self._layers[global_tid] = tuple(layer for layer in made if layer is not None and len(layer.spans))
         return self._layers[global_tid]
 

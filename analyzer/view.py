@@ -15,7 +15,7 @@ from .causes import Cause
 from .idle import Gaps, IdleAttribution, IdlePieces, gaps_of
 from .intervals import Int64, Intervals, clip, intersect, union
 from .nvtx import Projections, Ranges, project, ranges_of
-from .operations import NO_ROW, Kind, Operations, operations_of, process_of
+from .operations import NO_ROW, Kind, Operations, operations_of
 from .threads import ThreadActivity
 from .trace import Trace
 from .window import Window, choose_window
@@ -55,7 +55,7 @@ class IdleSummary:
 class View:
     """A trace, the operations that count, and the window. All properties are computed when first used."""
 
-    def __init__(self, trace: Trace, scope: Scope = Scope()) -> None:  # noqa: B008 - frozen
+    def __init__(self, trace: Trace, scope: Scope = Scope()) -> None:
         """Look at a trace through `scope`."""
         self.trace = trace
         self.scope = scope
@@ -148,7 +148,7 @@ class View:
 
     def counts_thread(self, global_tid: int) -> bool:
         """Whether a thread belongs to the chosen processes."""
-        return self.scope.pids is None or (int(process_of(np.int64(global_tid))) & 0xFFFFFF) in self.scope.pids
+        return self.scope.pids is None or ((global_tid >> 24) & 0xFFFFFF) in self.scope.pids
 
 
 class DeviceView:
@@ -198,7 +198,7 @@ class DeviceView:
     def touching(self, kind: Kind) -> npt.NDArray[np.bool_]:
         """Tell which operations are of a kind and run, or begin, inside the window."""
         begins = (self.operations.starts >= self.low) & (self.operations.starts < self.high)
-        return (self.operations.kind == kind) & (begins | (self.inside.ends > self.inside.starts))
+        return np.asarray((self.operations.kind == kind) & (begins | (self.inside.ends > self.inside.starts)))
 
 
 def _summary(attribution: IdleAttribution, gaps: Gaps, ranges: Ranges) -> IdleSummary:

@@ -82,7 +82,8 @@ class Window:
     @property
     def periods_ns(self) -> Int64:
         """Times between the first operations of neighbouring iterations, shape (iterations - 1,)."""
-        return np.diff(np.array([iteration.start_ns for iteration in self.iterations], np.int64))
+        starts = np.array([iteration.start_ns for iteration in self.iterations], np.int64)
+        return starts[1:] - starts[:-1]
 
     @property
     def is_pipelined(self) -> bool:
@@ -232,9 +233,7 @@ def _ranges_as_iterations(ranges: Ranges, projections: Projections, rows: Iterab
 
 
 def _named_ranges(ranges: Ranges, projections: Projections, pattern: str) -> _Found:
-    wanted = [
-        fnmatch.fnmatchcase(name, pattern) or pattern in (name, name.partition(":")[2]) for name in ranges.names
-    ]
+    wanted = [fnmatch.fnmatchcase(name, pattern) or pattern in (name, name.partition(":")[2]) for name in ranges.names]
     named = np.array([*wanted, False])[ranges.name]
     if not named.any():
         some = ", ".join(dict.fromkeys(family_of(name) for name in ranges.names[:200])) or "none"
@@ -301,7 +300,9 @@ def _graph_launches(trace: Trace, operations: Operations) -> _Found | None:
     starts = operations.starts[marks]
     if len(marks) < _FEWEST_ITERATIONS or not _is_regular(starts):
         return None
-    return _Found(_iterations_at(operations, starts, "graph launch"), f"launches of CUDA graph executable {unique[longest]}")
+    return _Found(
+        _iterations_at(operations, starts, "graph launch"), f"launches of CUDA graph executable {unique[longest]}"
+    )
 
 
 def _kernel_sequence(trace: Trace, operations: Operations) -> _Found | None:

@@ -91,7 +91,10 @@ def measure(trace: Path, nsys: str | None, runs: int, folder: Path) -> dict[str,
         nitro_runs.append(timed(ours))
         if theirs:
             nsys_runs.append(timed(*theirs))
-    result: dict[str, object] = rows_of(trace) | {"bytes": trace.stat().st_size, "nitro-analyze": summary(nitro_runs[1:])}
+    result: dict[str, object] = rows_of(trace) | {
+        "bytes": trace.stat().st_size,
+        "nitro-analyze": summary(nitro_runs[1:]),
+    }
     if theirs:
         result["nsys stats + nsys analyze"] = summary(nsys_runs[1:])
         ratios = [b.wall_s / a.wall_s for a, b in zip(nitro_runs[1:], nsys_runs[1:], strict=True)]

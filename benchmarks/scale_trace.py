@@ -22,8 +22,7 @@ _PAUSE_NS = 1_000_000
 
 def scale(source: Path, target: Path, copies: int) -> None:
     """Write `target` with the events of `source` repeated `copies` times."""
-    opened = lzma.open(source, "rb") if source.suffix == ".xz" else source.open("rb")
-    with opened as stream, target.open("wb") as out:
+    with lzma.LZMAFile(source) if source.suffix == ".xz" else source.open("rb") as stream, target.open("wb") as out:
         shutil.copyfileobj(stream, out)
     connection = sqlite3.connect(target)
     connection.executescript("pragma journal_mode = off; pragma synchronous = off; pragma cache_size = -1000000;")

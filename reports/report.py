@@ -41,7 +41,9 @@ class Report:
 
 def build_report(analysis: Analysis) -> Report:
     """Return the report of an analysis; sections without blocks are left out."""
-    declared_sections = sorted(declared(sections, "SECTION", Section), key=lambda section: (section.order, section.name))
+    declared_sections = sorted(
+        declared(sections, "SECTION", Section), key=lambda section: (section.order, section.name)
+    )
     filled = ((section.title, section.build(analysis)) for section in declared_sections)
     source = analysis.source
     tool = " ".join(part for part in (source.tool, source.tool_version) if part)

@@ -91,10 +91,10 @@ def _named(column: str, names: dict[int, str]) -> pl.Expr:
 
 
 def _table(operations: pl.DataFrame) -> pl.DataFrame:
-    size = pl.when(pl.col("bytes") <= _SIZES[0][0]).then(pl.lit(_SIZES[0][1]))
-    for limit, text in _SIZES[1:]:
-        size = size.when(pl.col("bytes") <= limit).then(pl.lit(text))
-    grouped = operations.group_by("kind", "memory", size.otherwise(pl.lit(_LARGE)).alias("size")).agg(
+    size = pl.lit(_LARGE)
+    for limit, text in reversed(_SIZES):
+        size = pl.when(pl.col("bytes") <= limit).then(pl.lit(text)).otherwise(size)
+    grouped = operations.group_by("kind", "memory", size.alias("size")).agg(
         pl.len().cast(pl.Int64).alias("count"),
         pl.col("bytes").sum().alias("total_bytes"),
         pl.col("inside_ns").sum().alias("total_ns"),

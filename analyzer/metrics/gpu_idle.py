@@ -64,7 +64,9 @@ def _of_device(device: DeviceView) -> Iterator[Result]:
         },
         schema={"nvtx_path": pl.String, "idle_ns": pl.Int64, "pieces": pl.Int64},
     )
-    yield ResultTable("host_code_by_path", "Idle while host code ran, by NVTX path", _HOST_COLUMNS, frame, device.device_id)
+    yield ResultTable(
+        "host_code_by_path", "Idle while host code ran, by NVTX path", _HOST_COLUMNS, frame, device.device_id
+    )
     longest = sorted(
         ((start - end, TEXTS[cause].title, start) for cause, spans in summary.longest.items() for start, end in spans)
     )[:20]

@@ -12,12 +12,8 @@ from ..operations import NO_ROW
 from ..view import View
 
 _PERCENTILES = (50, 90, 99)
-_NO_ITERATIONS = (
-    "no iterations were found; mark each with an NVTX range, or name the ranges with --nvtx"
-)
-_PIPELINED = (
-    "iterations overlap on the GPU, so none stands alone; only the mean period is given"
-)
+_NO_ITERATIONS = "no iterations were found; mark each with an NVTX range, or name the ranges with --nvtx"
+_PIPELINED = "iterations overlap on the GPU, so none stands alone; only the mean period is given"
 _NO_RANGE = "latency needs an NVTX range around each iteration; only GPU periods are known here"
 _NO_BATCH = "items per iteration are unknown; give them with --batch or as NVTX payload of the iteration ranges"
 

@@ -85,8 +85,10 @@ def compute(view: View) -> Iterator[Result]:
     grouped = grouped.with_columns(
         paths.gather(grouped["path"]).alias("nvtx_path"),
         pl.when(pl.col("with_gpu_work") > 0).then(pl.col("gpu_busy_ratio")),
-    ).sort(["in_window", "depth", "operation_time_ns", "first_start_ns", "nvtx_path"],
-           descending=[True, False, True, False, False])
+    ).sort(
+        ["in_window", "depth", "operation_time_ns", "first_start_ns", "nvtx_path"],
+        descending=[True, False, True, False, False],
+    )
     yield ResultTable("nvtx_phases", "NVTX phases", _COLUMNS, grouped.select(column.name for column in _COLUMNS))
 
 

@@ -61,4 +61,3 @@ METRIC = Metric(
     compute=compute,
     order=90,
 )
-

@@ -79,9 +79,7 @@ SOURCE_TABLES: tuple[SourceTable, ...] = (
         (*_SPAN, *_THREAD, *_same("correlationId"), *_NAME_ID, *_NAME),
     ),
     SourceTable("os_calls", "OSRT_API", (*_SPAN, *_THREAD, *_same("eventClass"), *_NAME_ID, *_NAME)),
-    SourceTable(
-        "synchronizations", "CUPTI_ACTIVITY_KIND_SYNCHRONIZATION", (*_SPAN, *_WHERE, *_same("syncType"))
-    ),
+    SourceTable("synchronizations", "CUPTI_ACTIVITY_KIND_SYNCHRONIZATION", (*_SPAN, *_WHERE, *_same("syncType"))),
     SourceTable("profiler_overheads", "PROFILER_OVERHEAD", (*_SPAN, *_THREAD, *_NAME)),
     SourceTable("cuda_overheads", "CUPTI_ACTIVITY_KIND_OVERHEAD", (*_SPAN, *_THREAD, *_same("overheadType"))),
     SourceTable(

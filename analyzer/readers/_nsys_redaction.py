@@ -1,39 +1,41 @@
 r"""A copy of an nsys SQLite export that can be shared: what identifies people and machines is taken out.
 
-An export says much about its owner: nsys stores the environment of processes, command lines, program output,
-host, user and path names. The copy keeps what an analysis needs. Its rules:
+An export says much about its owner: nsys stores the environment of processes, command lines, program
+output, host, user and path names. The copy keeps what an analysis needs. Its rules:
 
-**Never altered.** Names of kernels and of API and operating-system functions, labels of `ENUM_*` tables, names
-of GPUs and of metrics, and the columns and rows of all tables but those of the next paragraph. Every number,
-except the GUIDs of network cards, which hold a hardware address: they become 1, 2, …. The UTC start of the
-session stays, because power logs are aligned by it.
+**Never altered.** Names of kernels and of API and operating-system functions, labels of `ENUM_*` tables,
+names of GPUs and of metrics, and the columns and rows of all tables but those of the next paragraph. Every
+number, except the GUIDs of network cards, which hold a hardware address: they become 1, 2, …. The UTC start
+of the session stays, because power logs are aligned by it.
 
-**Removed rows.** Of `META_DATA_CAPTURE`, `META_DATA_EXPORT` and `TARGET_INFO_SYSTEM_ENV` only keys known to be
-harmless stay (options, versions, CPU, driver, operating system), so a key of a future nsys is removed at first.
+**Removed rows.** Of `META_DATA_CAPTURE`, `META_DATA_EXPORT` and `TARGET_INFO_SYSTEM_ENV` only keys known to
+be harmless stay (options, versions, CPU, driver, operating system), so a key of a future nsys is removed at
+first.
 
 **Replaced values.** By `<removed>`: what a program printed, the content of files, NVTX binary payloads, the
 local time, any text with a NUL inside (so nsys joins environments and command lines), and the strings of
-`StringIds` that no table uses (environments are found there). By `<name>`: names of processes and threads, which
-cover the whole machine, except those of well-known runtimes such as `python` or `cuda-EvtHandlr`. By `<nic>`:
-network cards. By `<target>`: targets other than `Local (CLI)`. By `<gpu-1>`, `<gpu-2>`, …: GPU UUIDs, the same
-for one GPU everywhere. By `<path>`: paths of files and of the modules of call stacks.
+`StringIds` that no table uses (environments are found there). By `<name>`: names of processes and threads,
+which cover the whole machine, except those of well-known runtimes such as `python` or `cuda-EvtHandlr`. By
+`<nic>`: network cards. By `<target>`: targets other than `Local (CLI)`. By `<gpu-1>`, `<gpu-2>`, …: GPU
+UUIDs, the same for one GPU everywhere. By `<path>`: paths of files and of the modules of call stacks.
 
 **Swept text.** Every other text of every table, known or not, NVTX messages among them. In it are replaced:
 
 * absolute paths, by `<path>`. A path is one that starts at a usual root of a file system (`/home`, `/usr`,
-  `/tmp`, …), begins like a path of the environment or the command line, or holds the name of a user or host. So
-  layer names of TensorRT and ONNX (`/conv1/Conv + PWN(/blocks.0/attn)`) stay. A root that could name a layer as
-  well (`/data`, `/work`, `/global`, …) counts unless the rest looks like a layer. `~/…`, `C:\…` and `\\server\…`
-  are paths too. The base name of a shared library stays (`<path>/libcudart.so.12`) unless it holds such a name;
-* names of users and hosts that the environment or the metadata tell, by `<user>` and `<host>`, in upper or lower
-  case. One of fewer than eight letters must stand alone (`lee_model`, not `sleep`). Left are those of fewer than
-  three letters and those that tell nothing (`root`, `user`, `nvidia`, `jetson`, `localhost`);
+  `/tmp`, …), begins like a path of the environment or the command line, or holds the name of a user or
+  host. So layer names of TensorRT and ONNX (`/conv1/Conv + PWN(/blocks.0/attn)`) stay. A root that could
+  name a layer as well (`/data`, `/work`, `/global`, …) counts unless the rest looks like a layer. `~/…`,
+  `C:\…` and `\\server\…` are paths too. The base name of a shared library stays (`<path>/libcudart.so.12`)
+  unless it holds such a name;
+* names of users and hosts that the environment or the metadata tell, by `<user>` and `<host>`, in upper or
+  lower case. One of fewer than eight letters must stand alone (`lee_model`, not `sleep`). Left are those of
+  fewer than three letters and those that tell nothing (`root`, `user`, `nvidia`, `jetson`, `localhost`);
 * e-mail, IP and hardware addresses, by `<email>`, `<ip>` and `<mac>`; tokens and passwords, by `<secret>`;
   settings such as `HOME=…`, by `HOME=<removed>`, and a text with two of these as a whole.
 
-A BLOB in which any of this is found is emptied; one that is compressed or encrypted cannot be searched. Words
-that only their owner knows to be private (a project, a model, a relative path) stay. `--drop-table` leaves out
-whole tables.
+A BLOB in which any of this is found is emptied; one that is compressed or encrypted cannot be searched.
+Words that only their owner knows to be private (a project, a model, a relative path) stay. `--drop-table`
+leaves out whole tables.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from nitro.errors import InputError, UsageError
 
@@ -97,9 +99,7 @@ def redact(source: Path, target: Path, *, drop_tables: Sequence[str] = ()) -> Re
         UsageError: `target` cannot be written or is `source`, or a table to drop does not exist.
     """
     if not target.name.endswith(SUFFIXES):
-        raise UsageError(
-            f"{target}: the suffix decides the compression; end the name in {', '.join(SUFFIXES)}."
-        )
+        raise UsageError(f"{target}: the suffix decides the compression; end the name in {', '.join(SUFFIXES)}.")
     read(source)
     if target.exists() and target.samefile(source):
         raise UsageError(f"{target}: this is the trace itself, which is never changed; give another name.")
@@ -108,7 +108,7 @@ def redact(source: Path, target: Path, *, drop_tables: Sequence[str] = ()) -> Re
         with SqliteFile(source) as file:
             dropped = _tables_to_drop(file, drop_tables)
             _check_space(target, file.size_bytes)
-            # Unlike a copy of the file, this leaves free pages out, and it never opens the source for writing.
+            # Unlike a copy of the file, this leaves free pages out and never opens the source for writing.
             file.rows("vacuum into ?", (str(working),))
             notes = list(file.notes)
         with closing(sqlite3.connect(working, isolation_level=None)) as database:
@@ -139,9 +139,7 @@ def _writing(target: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         if "disk" not in str(error) and "unable to open" not in str(error):
             raise
-        raise UsageError(
-            f"{target}: cannot be written ({error}); free some space or give another path."
-        ) from None
+        raise UsageError(f"{target}: cannot be written ({error}); free some space or give another path.") from None
 
 
 def _check_space(target: Path, size_bytes: int) -> None:
@@ -154,44 +152,40 @@ def _check_space(target: Path, size_bytes: int) -> None:
 
 
 def _tables_to_drop(file: SqliteFile, asked: Sequence[str]) -> tuple[str, ...]:
-    rows = file.rows(
-        "select name from sqlite_master where type = 'table' and name not like 'sqlite\\_%' escape '\\'"
-    )
+    rows = file.rows("select name from sqlite_master where type = 'table' and name not like 'sqlite\\_%' escape '\\'")
     by_lower = {name.lower(): name for (name,) in rows}
     for name in asked:
         if name.lower() not in by_lower:
-            raise UsageError(
-                f"{file.path}: no table {name} to drop; it holds {', '.join(sorted(by_lower.values()))}."
-            )
+            raise UsageError(f"{file.path}: no table {name} to drop; it holds {', '.join(sorted(by_lower.values()))}.")
     return tuple(dict.fromkeys(by_lower[name.lower()] for name in asked))
 
 
 def _compressed(plain: Path, name: str) -> Path:
     """Return `plain`, or a compressed file beside it, as the name of the target asks."""
+    if name.endswith(".sqlite"):
+        return plain
     packed = plain.with_name("packed")
-    stream: Any
-    with packed.open("wb") as raw:
-        if name.endswith(".xz"):
-            import lzma
-
-            stream = lzma.LZMAFile(raw, "wb")
-        elif name.endswith(".gz"):
-            import gzip
-
-            # Without a name and a time, which the format would keep.
-            stream = gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0)
-        elif name.endswith(".zst"):
-            import zstandard
-
-            stream = zstandard.ZstdCompressor(level=9).stream_writer(raw, closefd=False)
-        else:
-            return plain
-        with stream, plain.open("rb") as data:
-            shutil.copyfileobj(data, stream, 1 << 20)
+    with packed.open("wb") as raw, _compressor(name, raw) as stream, plain.open("rb") as data:
+        shutil.copyfileobj(data, stream, 1 << 20)
     return packed
 
 
-# ---- What the trace tells about its owner ------------------------------------------------------------------
+def _compressor(name: str, raw: BinaryIO) -> Any:
+    if name.endswith(".xz"):
+        import lzma
+
+        return lzma.LZMAFile(raw, "wb")
+    if name.endswith(".gz"):
+        import gzip
+
+        # Without a name and a time, which the format would keep.
+        return gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0)
+    import zstandard
+
+    return zstandard.ZstdCompressor(level=9).stream_writer(raw, closefd=False)
+
+
+# ---- What the trace tells about its owner ----------------------------------------------------------------
 
 _USER_KEY = re.compile(r"(?:^|_)(?:USER|USERNAME|LOGNAME|ACCOUNT|AUTHOR_NAME|COMMITTER_NAME)$")
 _HOST_KEY = re.compile(r"(?:^|_)(?:HOST|HOSTNAME|HOST_NAME|NODENAME|NODELIST|COMPUTERNAME)$")
@@ -216,7 +210,7 @@ _SHORTEST_IN_CAMEL_CASE = 5
 
 @dataclass(frozen=True, slots=True)
 class _Owner:
-    """Names learned from the trace, each with the token that replaces it; keys of `names` are in lower case."""
+    """Names learned from the trace, each with its token; the keys of `names` are in lower case."""
 
     names: Mapping[str, str]
     literals: Mapping[str, str]
@@ -333,7 +327,7 @@ def _is_address(text: str) -> bool:
     return True
 
 
-# ---- Rules for one text --------------------------------------------------------------------------------------
+# ---- Rules for one text ----------------------------------------------------------------------------------
 
 _STOP = r"\s/\\\x00:;,'\"`()\[\]{}<>|*?&"
 _PART = rf"(?:[^{_STOP}]|\\u[0-9a-fA-F]{{4}})+"
@@ -353,7 +347,7 @@ _CERTAIN_ROOT = re.compile(
 )
 _POSSIBLE_ROOT = re.compile(
     r"root|var|run|dev|lib|media|data\d*|datasets?|work\d*|global|users?|projects?|apps?|code|content|src|local"
-    r"|shared?|storage|exports?|soft|software|net|cluster|archive|cache|disk\d*|ssd\d*|hdd\d*|raid\d*|volume\d*"
+    r"|shared?|storage|exports?|soft|software|net|cluster|archive|cache|volume\d*|(?:disk|ssd|hdd|raid)\d*"
 )
 _LAYER_PART = re.compile(r"\w+\.\d+")
 _OPERATOR = re.compile(
@@ -374,9 +368,7 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/\s@<>]+@")
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}\b")
 _REMOTE = re.compile(r"(?<![\w.+-])[\w.+-]+@[\w.-]+(?=:[/~])")
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
-_IPV4 = re.compile(
-    rf"(?:(?<![\w.+/-])|(?<=//)|(?<=@))(?!127\.|0\.0\.0\.0)(?:{_OCTET}\.){{3}}{_OCTET}(?![\w-]|\.\w)"
-)
+_IPV4 = re.compile(rf"(?:(?<![\w.+/-])|(?<=//)|(?<=@))(?!127\.|0\.0\.0\.0)(?:{_OCTET}\.){{3}}{_OCTET}(?![\w-]|\.\w)")
 # Four numbers after one of these words are a version.
 _VERSION_BEFORE = re.compile(
     r"(?:v|ver|version|release|rev|cuda|cudnn|cublas|cupti|tensorrt|trt|nccl|driver|toolkit|nsys|systems)"
@@ -488,9 +480,7 @@ class _Rules:
             blob.decode("utf-8", "replace"),
             *(blob[at:].decode("utf-16-le", "replace") for at in (0, 1)),
         )
-        return any(
-            self.any_text(text) != text for text in (reading.replace("\x00", "\n") for reading in readings)
-        )
+        return any(self.any_text(text) != text for text in (reading.replace("\x00", "\n") for reading in readings))
 
     def _without_paths(self, text: str) -> str:
         if "\\" in text or ":/" in text:
@@ -545,11 +535,7 @@ def _is_whole_name(match: re.Match[str]) -> bool:
     prefix, after = text[max(0, match.start() - 3) : match.start()], text[match.end() : match.end() + 1]
     before = prefix[-1:]
     is_hump = len(name) >= _SHORTEST_IN_CAMEL_CASE
-    starts = (
-        not _is_letter(before)
-        or prefix.lower() == "lib"
-        or (is_hump and before.islower() and name[0].isupper())
-    )
+    starts = not _is_letter(before) or prefix.lower() == "lib" or (is_hump and before.islower() and name[0].isupper())
     ends = not _is_letter(after) or (is_hump and name[-1].islower() and after.isupper())
     return starts and ends
 
@@ -566,14 +552,12 @@ def _any_of(literals: Iterable[str], tail: str = "", flags: int = 0) -> re.Patte
     return re.compile(f"(?:{'|'.join(map(re.escape, longest_first))}){tail}", flags)
 
 
-# ---- Rules for tables ----------------------------------------------------------------------------------------
+# ---- Rules for tables ------------------------------------------------------------------------------------
 
 _METADATA_TABLES = ("META_DATA_CAPTURE", "META_DATA_EXPORT", "EXPORT_META_DATA")
 _SYSTEM_TABLE = "TARGET_INFO_SYSTEM_ENV"
 _PLAIN_VALUE = re.compile(r"|true|false|[-+]?\d+(?:\.\d+)?", re.IGNORECASE)
-_PRIVATE_OPTION = re.compile(
-    r"ENVIRONMENT|ARGUMENT|COMMAND|WORKING_DIR|USER|HOST|SESSION|DISPLAY_NAME|PACKAGE"
-)
+_PRIVATE_OPTION = re.compile(r"ENVIRONMENT|ARGUMENT|COMMAND|WORKING_DIR|USER|HOST|SESSION|DISPLAY_NAME|PACKAGE")
 _TEXT_OPTION = re.compile(
     r"(?:.*:)?(?:CAPTURE_EVENT_TYPE|HOW_TO_ATTACH|DEVICE_TYPE|(?:\w+_)?(?:MODE|TRIGGER|TRIGGER_TYPE|SCOPE))"
     r"|EXPORT_(?:ARCH|PLATFORM|TIME|TIME_UTC|PARAM_EXPORT_TYPE|PRODUCT_\w+|SCHEMA_VERSION\w*)"
@@ -678,16 +662,12 @@ class _Redaction:
 
     def changes(self) -> tuple[Change, ...]:
         """Return what was done so far, by table."""
-        return tuple(
-            Change(table, what, count) for (table, what), count in sorted(self._counts.items()) if count
-        )
+        return tuple(Change(table, what, count) for (table, what), count in sorted(self._counts.items()) if count)
 
     def run(self, dropped: Sequence[str]) -> None:
         """Apply every rule; `dropped` are tables to leave out."""
         if self._database.execute("pragma encoding").fetchone()[0] != "UTF-8":
-            raise InputError(
-                f"{self._source}: the text is not UTF-8 as nsys writes it; export the report again."
-            )
+            raise InputError(f"{self._source}: the text is not UTF-8 as nsys writes it; export the report again.")
         self._drop_triggers_and_statistics()
         learning = self._learn()
         for table in dropped:
@@ -714,9 +694,7 @@ class _Redaction:
         learning, tables = _Learning(), self._tables()
         for table in _METADATA_TABLES:
             if {"name", "value"} <= set(tables.get(table, ())):
-                for key, value in self._database.execute(
-                    f"select name, value from {table} where value is not null"
-                ):
+                for key, value in self._database.execute(f"select name, value from {table} where value is not null"):
                     _learn_option(learning, str(key), str(value))
         if {"nameEnum", "value"} <= set(tables.get(_SYSTEM_TABLE, ())):
             for key, value in self._database.execute(f"select nameEnum, value from {_SYSTEM_TABLE}"):
@@ -757,9 +735,7 @@ class _Redaction:
 
     def _delete(self, table: str, key: str, keeps: Callable[[Any, str], bool], what: str) -> None:
         rows = self._database.execute(f"select rowid, {key}, value from {table}").fetchall()
-        gone = [
-            (rowid,) for rowid, name, value in rows if not keeps(name, "" if value is None else str(value))
-        ]
+        gone = [(rowid,) for rowid, name, value in rows if not keeps(name, "" if value is None else str(value))]
         self._database.executemany(f"delete from {table} where rowid = ?", gone)
         self._count(table, what, len(gone))
 
@@ -774,9 +750,7 @@ class _Redaction:
         """Return what each string is used as, for the strings that are used."""
         roles: dict[int | None, _Role] = {}
         for table, columns in tables.items():
-            declaration = self._value(
-                "select sql from sqlite_master where type = 'table' and name = ?", (table,)
-            )
+            declaration = self._value("select sql from sqlite_master where type = 'table' and name = ?", (table,))
             declared = set(_DECLARED_STRING.findall(declaration or ""))
             for column in columns:
                 if table != "StringIds" and (column in declared or _STRING_COLUMN.fullmatch(column)):
@@ -809,24 +783,19 @@ class _Redaction:
 
     def _replace_guids(self, tables: Mapping[str, tuple[str, ...]]) -> None:
         """Give every GUID of a network device a number, the same one in every table."""
-        columns = [
-            (table, name) for table, names in tables.items() for name in names if name.lower() == _GUID_COLUMN
-        ]
+        columns = [(table, name) for table, names in tables.items() for name in names if name.lower() == _GUID_COLUMN]
         found: set[int] = set()
         for table, column in columns:
             name = quoted(column)
             sql = f"select distinct {name} from {quoted(table)} where typeof({name}) = 'integer'"
             found.update(row[0] for row in self._database.execute(sql) if row[0])
         numbers = {guid: number for number, guid in enumerate(sorted(found), 1)}
-        self._database.create_function(
-            "numbered", 1, lambda guid: numbers.get(guid, guid), deterministic=True
-        )
+        self._database.create_function("numbered", 1, lambda guid: numbers.get(guid, guid), deterministic=True)
         for table, column in columns:
             name = quoted(column)
             self._update(
                 table,
-                f"set {name} = numbered({name}) "
-                f"where typeof({name}) = 'integer' and {name} != numbered({name})",
+                f"set {name} = numbered({name}) where typeof({name}) = 'integer' and {name} != numbered({name})",
                 "GUIDs of network devices",
             )
 
@@ -847,9 +816,7 @@ class _Redaction:
                     what,
                 )
             if "blob" in kinds:
-                self._database.create_function(
-                    "blob_is_private", 1, rules.blob_is_private, deterministic=True
-                )
+                self._database.create_function("blob_is_private", 1, rules.blob_is_private, deterministic=True)
                 self._update(
                     table,
                     f"set {name} = x'' where typeof({name}) = 'blob' and blob_is_private({name})",
@@ -858,9 +825,7 @@ class _Redaction:
 
     def _columns_with_text(self, table: str, columns: Sequence[str]) -> dict[str, set[str]]:
         """Return the columns that hold text or BLOBs whatever type they declare, and which of the two."""
-        sums = ", ".join(
-            f"max(typeof({quoted(column)}) = '{kind}')" for column in columns for kind in ("text", "blob")
-        )
+        sums = ", ".join(f"max(typeof({quoted(column)}) = '{kind}')" for column in columns for kind in ("text", "blob"))
         row = self._database.execute(f"select {sums} from {quoted(table)}").fetchone()
         flags = iter(row)
         found = {column: {kind for kind in ("text", "blob") if next(flags)} for column in columns}
@@ -877,7 +842,7 @@ class _Redaction:
     # -- small things
 
     def _drop_triggers_and_statistics(self) -> None:
-        # A trigger could copy old values aside, and sqlite_stat4 holds samples of indexed ones; nsys has neither.
+        # A trigger could copy old values aside, and sqlite_stat4 holds samples of indexed ones.
         sql = "select type, name from sqlite_master where type = 'trigger' or name like 'sqlite_stat%'"
         for kind, name in self._database.execute(sql).fetchall():
             self._database.execute(f"drop {kind} {quoted(name)}")
@@ -919,8 +884,8 @@ class _Redaction:
         named = sorted(text for text in functions if rules.holds_name(text))
         if named:
             self.notes.append(
-                f"{len(named)} name(s) of kernels or functions hold the name of a user or host and were left, "
-                f"since these are never altered (first: {named[0][:80]})."
+                f"{len(named)} name(s) of kernels or functions hold the name of a user or host and were left, since "
+                f"these are never altered (first: {named[0][:80]})."
             )
         schema = self._database.execute("select name, sql from sqlite_master").fetchall()
         hidden = sorted(name for name, sql in schema if rules.holds_name(f"{name} {sql or ''}"))

@@ -68,12 +68,12 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     if kind == "xz":
         import lzma
 
-        stream, damage = lzma.open(path, "rb"), (EOFError, lzma.LZMAError)
+        stream, damage = lzma.LZMAFile(path), (EOFError, lzma.LZMAError)
     elif kind == "gzip":
         import gzip
         import zlib
 
-        stream, damage = gzip.open(path, "rb"), (EOFError, gzip.BadGzipFile, zlib.error)
+        stream, damage = gzip.GzipFile(path), (EOFError, gzip.BadGzipFile, zlib.error)
     elif kind == "zstandard":
         import zstandard
 
@@ -213,7 +213,7 @@ class SqliteFile:
         import adbc_driver_manager
         import adbc_driver_sqlite
 
-        database = adbc_driver_manager.AdbcDatabase(driver=adbc_driver_sqlite._driver_path(), uri=self._uri)
+        database = adbc_driver_manager.AdbcDatabase(driver=adbc_driver_sqlite._driver_path(), uri=self._uri or "")
         try:
             connection = adbc_driver_manager.AdbcConnection(database)
             try:

@@ -138,7 +138,7 @@ class _TablesOnDemand(Mapping[str, pl.DataFrame | None]):
         if len(times) == 2:
             backwards = frame.filter(pl.col("end_ns") < pl.col("start_ns"))
             if len(backwards):
-                start, end = backwards.row(0)[: 2] if backwards.columns[:2] == times else backwards[times].row(0)
+                start, end = backwards.row(0)[:2] if backwards.columns[:2] == times else backwards[times].row(0)
                 raise InputError(
                     f"{self._file.path}: {len(backwards)} row(s) of table {table.source} end before they start "
                     f"(first: {start} to {end} ns); the file is damaged, so export the report again."

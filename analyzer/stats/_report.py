@@ -11,7 +11,6 @@ import polars as pl
 
 from nitro.errors import UsageError
 
-from ..tables import TABLE_BY_NAME
 from ..trace import Trace
 
 ColumnKind = Literal["integer", "decimal", "megabytes", "text"]

@@ -180,9 +180,10 @@ def _rows_by_thread(frame: pl.DataFrame) -> dict[int, Index]:
     """Return the rows of each thread, ascending."""
     threads = frame["global_tid"].to_numpy()
     order = np.argsort(threads, kind="stable")
-    values, first = np.unique(threads[order], return_index=True)
-    stop = np.append(first[1:], len(order))
-    return {thread: order[low:high] for thread, low, high in zip(values.tolist(), first, stop, strict=True)}
+    values, counts = np.unique(threads, return_counts=True)
+    stops = np.cumsum(counts)
+    bounds = zip(values.tolist(), stops - counts, stops, strict=True)
+    return {thread: order[first:stop] for thread, first, stop in bounds}
 
 
 def _take(intervals: Intervals, rows: Index) -> Intervals:

@@ -188,9 +188,7 @@ def build_text_tower(layers: int) -> TextTower:
         batch_first=True,
         norm_first=True,
     )
-    blocks = nn.TransformerEncoder(
-        layer, layers, norm=nn.LayerNorm(EMBEDDING_WIDTH), enable_nested_tensor=False
-    )
+    blocks = nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(EMBEDDING_WIDTH), enable_nested_tensor=False)
     mask = nn.Transformer.generate_square_subsequent_mask(TEXT_TOKENS)
     return TextTower(
         tokens=nn.Embedding(VOCABULARY, EMBEDDING_WIDTH).to("cuda", torch.float16),
@@ -243,9 +241,7 @@ def preprocess(source: HostBatch, target: DeviceBatch, *, pin_memory: bool) -> N
     import torch
 
     frames = source.frames.permute(0, 3, 1, 2).float()
-    resized = torch.nn.functional.interpolate(
-        frames, size=target.images.shape[-2:], mode="bilinear", antialias=True
-    )
+    resized = torch.nn.functional.interpolate(frames, size=target.images.shape[-2:], mode="bilinear", antialias=True)
     images = resized.mul(2 / 255).sub(1).to(torch.float16, memory_format=torch.channels_last)
     token_ids = source.token_ids
     if pin_memory:
@@ -359,9 +355,7 @@ def parse_options(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--batch", type=positive, default=1, help="images and texts an inference")
     parser.add_argument("--text-layers", type=positive, default=12, help="depth of the text tower")
     parser.add_argument("--image-size", type=positive, default=224, help="pixels a side")
-    parser.add_argument(
-        "--streams", type=int, choices=(1, 2), default=1, help="2: each tower on its own stream"
-    )
+    parser.add_argument("--streams", type=int, choices=(1, 2), default=1, help="2: each tower on its own stream")
     parser.add_argument("--cuda-graph", action="store_true", help="launch both towers as one CUDA graph")
     parser.add_argument("--pin-memory", action="store_true", help="copy from pinned host memory")
     parser.add_argument("--cpu-threads", type=positive, default=1, help="threads of the CPU's part")
@@ -378,10 +372,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"dual_encoder.py: {error}", file=sys.stderr)
         return EXIT_TOOL_MISSING
     similarity = run(options)
-    print(
-        f"{options.iterations} iterations of {options.batch} image and text pairs, "
-        f"similarity {similarity:.4f}"
-    )
+    print(f"{options.iterations} iterations of {options.batch} image and text pairs, similarity {similarity:.4f}")
     return 0
 
 

@@ -43,7 +43,9 @@ def _label(label: str) -> str:
     return "— " + label.strip() if label.startswith(" ") else label
 
 
-def _table(header: list[tuple[str, str]] | list[tuple[str, blocks.Align]], rows: tuple[tuple[str, ...], ...], note: str) -> str:
+def _table(
+    header: list[tuple[str, str]] | list[tuple[str, blocks.Align]], rows: tuple[tuple[str, ...], ...], note: str
+) -> str:
     lines = [
         "| " + " | ".join(_escaped(title) for title, _ in header) + " |",
         "|" + "|".join("---:" if align == "right" else "---" for _, align in header) + "|",

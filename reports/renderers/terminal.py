@@ -87,7 +87,9 @@ def _table(block: blocks.Table, width: int) -> RichTable:
         max(cell_len(column.title), *(cell_len(row[index]) for row in block.rows), 0)
         for index, column in enumerate(block.columns)
     ]
-    fixed = sum(size + _BETWEEN_COLUMNS for size, column in zip(needed, block.columns, strict=True) if not column.flexible)
+    fixed = sum(
+        size + _BETWEEN_COLUMNS for size, column in zip(needed, block.columns, strict=True) if not column.flexible
+    )
     flexible = sum(column.flexible for column in block.columns)
     room = max((width - fixed) // max(flexible, 1) - _BETWEEN_COLUMNS, _NARROWEST_FLEXIBLE)
     for size, column in zip(needed, block.columns, strict=True):

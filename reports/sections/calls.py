@@ -24,7 +24,13 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
             (numbers.duration(total), numbers.count(calls), numbers.duration(mean), numbers.duration(longest), function)
             for function, calls, total, mean, longest in table.frame.head(_SHOWN).iter_rows()
         )
-        columns = (Column("total"), Column("calls"), Column("mean"), Column("max"), Column("function", "left", flexible=True))
+        columns = (
+            Column("total"),
+            Column("calls"),
+            Column("mean"),
+            Column("max"),
+            Column("function", "left", flexible=True),
+        )
         blocks += [Paragraph(f"{table.title}, summed over threads"), Table(columns, rows)]
     return tuple(blocks)
 

@@ -43,7 +43,7 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
         rest = work[_SHOWN:]
         note = ""
         if len(rest):
-            note = f"{len(rest):,} more take {numbers.percent(rest['share'].sum())} together."
+            note = f"{len(rest):,} more take {numbers.percent(float(rest['share'].sum()))} together."
         blocks.append(Table(columns, rows, note))
     return tuple(blocks)
 

@@ -31,7 +31,9 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
         blocks.append(_table(columns, rows, left=(0, 4)))
     if exposed:
         total = sum(m.value for m in analysis.measurements if m.metric == "launch_exposed")
-        blocks.append(KeyValues((("Exposed launch time", f"{numbers.duration(total)} in which a GPU waited for a launch"),)))
+        blocks.append(
+            KeyValues((("Exposed launch time", f"{numbers.duration(total)} in which a GPU waited for a launch"),))
+        )
     syncs = analysis.table("sync_calls")
     if syncs is not None and len(syncs.frame):
         columns = ("synchronising call", "calls", "total", "exposed", "NVTX range")

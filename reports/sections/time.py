@@ -43,7 +43,9 @@ def _of_device(analysis: Analysis, device_id: int, window: float) -> list[Block]
     if overlap:
         values = (f"-{numbers.percent(overlap / window)}", f"-{numbers.duration(overlap)}", "")
         bars.append(Bar("  overlap of these", 0.0, values, "busy"))
-    bars.append(Bar("GPU idle", idle / window, (numbers.percent(idle / window), numbers.duration(idle), ""), "device_gap"))
+    bars.append(
+        Bar("GPU idle", idle / window, (numbers.percent(idle / window), numbers.duration(idle), ""), "device_gap")
+    )
     causes = sorted(analysis.parts("gpu_idle_by_cause", device_id).items(), key=lambda item: -item[1].value)
     small = []
     for cause_id, part in causes:
@@ -62,7 +64,11 @@ def _of_device(analysis: Analysis, device_id: int, window: float) -> list[Block]
         rows = paths.frame.head(_PATHS_SHOWN).iter_rows()
         blocks.append(
             Table(
-                (Column("Idle while host code ran, by NVTX path", "left", flexible=True), Column("idle"), Column("count")),
+                (
+                    Column("Idle while host code ran, by NVTX path", "left", flexible=True),
+                    Column("idle"),
+                    Column("count"),
+                ),
                 tuple((path, numbers.duration(ns), numbers.count(pieces)) for path, ns, pieces in rows),
             )
         )

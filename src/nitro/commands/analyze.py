@@ -14,7 +14,7 @@ _TIME = re.compile(r"^\s*(-?\d+(?:\.\d+)?)\s*(s|ms|us|µs|ns)?\s*$")
 _NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "µs": 10**3, "ns": 1, None: 10**9}
 
 
-class _Time(click.ParamType):
+class _Time(click.ParamType[int]):
     """A time since session start, such as `1.5s`, `200ms` or `3` (seconds)."""
 
     name = "time"
@@ -32,13 +32,23 @@ class _Time(click.ParamType):
 @click.command("analyze")
 @click.argument("traces", nargs=-1, required=True, metavar="TRACE...", type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--output", "outputs", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
+    "-o",
+    "--output",
+    "outputs",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
     help="Write the result as .json or .md, by suffix; may be given several times.",
 )
 @click.option("--json", "json_file", metavar="FILE", help="Write JSON to FILE, or to standard output with '-'.")
 @click.option("--csv", "csv_dir", type=click.Path(path_type=Path), metavar="DIR", help="Write every table as CSV.")
-@click.option("--window", type=click.Choice(["auto", "all"]), default="auto", show_default=True,
-              help="auto: the repeated iterations without warm-up; all: first to last GPU operation.")
+@click.option(
+    "--window",
+    type=click.Choice(["auto", "all"]),
+    default="auto",
+    show_default=True,
+    help="auto: the repeated iterations without warm-up; all: first to last GPU operation.",
+)
 @click.option("--since", type=_Time(), help="Start of the window since session start, as 1.5s or 200ms.")
 @click.option("--until", type=_Time(), help="End of the window.")
 @click.option("--nvtx", metavar="NAME", help="NVTX ranges that are the iterations; * matches anything.")

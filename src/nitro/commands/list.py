@@ -18,9 +18,9 @@ def _causes() -> list[tuple[str, str]]:
 
 
 def _reports() -> list[tuple[str, str]]:
-    from nitro.analyzer.stats import report_names
+    from nitro.analyzer.stats import known_reports
 
-    return [(name, "as nsys stats gives it") for name in report_names()]
+    return [(name, report.title) for name, report in known_reports().items()]
 
 
 def _tables() -> list[tuple[str, str]]:
