@@ -14,19 +14,15 @@ _TIME = re.compile(r"^\s*(-?\d+(?:\.\d+)?)\s*(s|ms|us|µs|ns)?\s*$")
 _NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "µs": 10**3, "ns": 1, None: 10**9}
 
 
-class _Time(click.ParamType[int]):
-    """A time since session start, such as `1.5s`, `200ms` or `3` (seconds)."""
-
-    name = "time"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        match = _TIME.match(str(value))
-        if not match:
-            self.fail(f"{value!r} is no time; write 1.5s, 200ms, 30us or 1200ns.", param, ctx)
-        number, unit = match.groups()
-        return round(float(number) * _NS[unit]) if "." in number else int(number) * _NS[unit]
+def _time_ns(_ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Read a time since session start, such as `1.5s`, `200ms` or `3` (seconds), as ns."""
+    if value is None:
+        return None
+    match = _TIME.match(value)
+    if not match:
+        raise click.BadParameter(f"{value!r} is no time; write 1.5s, 200ms, 30us or 1200ns.", param=param)
+    number, unit = match.groups()
+    return round(float(number) * _NS[unit]) if "." in number else int(number) * _NS[unit]
 
 
 @click.command("analyze")
@@ -49,8 +45,10 @@ class _Time(click.ParamType[int]):
     show_default=True,
     help="auto: the repeated iterations without warm-up; all: first to last GPU operation.",
 )
-@click.option("--since", type=_Time(), help="Start of the window since session start, as 1.5s or 200ms.")
-@click.option("--until", type=_Time(), help="End of the window.")
+@click.option(
+    "--since", callback=_time_ns, metavar="TIME", help="Start of the window since session start, as 1.5s or 200ms."
+)
+@click.option("--until", callback=_time_ns, metavar="TIME", help="End of the window.")
 @click.option("--nvtx", metavar="NAME", help="NVTX ranges that are the iterations; * matches anything.")
 @click.option("--device", "devices", multiple=True, type=int, help="Look at this GPU only; may be repeated.")
 @click.option("--pid", "pids", multiple=True, type=int, help="Look at this process only; may be repeated.")
