@@ -15,8 +15,11 @@ from ._sqlite_file import SqliteFile, quoted
 
 _EXPORT_TABLES = ("META_DATA_EXPORT", "EXPORT_META_DATA")
 _OPTIONS = {
+    # With the prefix in exports up to 2025, without it in newer ones.
     "PROCESS_0:CUDA_GRAPH_TRACE_OPTIONS:MODE": "cuda_graph_trace",
+    "CUDA_GRAPH_TRACE_OPTIONS:MODE": "cuda_graph_trace",
     "PROCESS_0:COLLECT_GPU_MEMORY_USAGE": "cuda_memory_usage",
+    "COLLECT_GPU_MEMORY_USAGE": "cuda_memory_usage",
     "GPU_METRICS_OPTIONS:SAMPLING_FREQUENCY": "gpu_metrics_frequency_hz",
     "COLLECT_GPU_CTX_SW_TRACE": "gpu_context_switches",
 }

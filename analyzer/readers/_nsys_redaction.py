@@ -152,11 +152,12 @@ def _check_space(target: Path, size_bytes: int) -> None:
 
 
 def _tables_to_drop(file: SqliteFile, asked: Sequence[str]) -> tuple[str, ...]:
-    rows = file.rows("select name from sqlite_master where type = 'table' and name not like 'sqlite\\_%' escape '\\'")
-    by_lower = {name.lower(): name for (name,) in rows}
+    rows = file.rows("select name from sqlite_master where type = 'table' order by name")
+    by_lower = {name.lower(): name for (name,) in rows if not name.startswith("sqlite_")}
     for name in asked:
         if name.lower() not in by_lower:
-            raise UsageError(f"{file.path}: no table {name} to drop; it holds {', '.join(sorted(by_lower.values()))}.")
+            known = ", ".join(table for table in by_lower.values() if not table.startswith("ENUM_"))
+            raise UsageError(f"{file.path}: there is no table {name} to drop; the trace holds {known}.")
     return tuple(dict.fromkeys(by_lower[name.lower()] for name in asked))
 
 
@@ -274,8 +275,10 @@ class _Learning:
             self._name(name, "<user>")
 
     def host(self, value: str) -> None:
-        """Learn the name of a host, and its first label where it is a full one."""
-        name = value.strip()
+        """Learn the name of a host, and its first label where it is a full one; of `user@host` both."""
+        user, at, name = value.strip().rpartition("@")
+        if at:
+            self.user(user)
         if _HOST_NAME.fullmatch(name) and "-linux-" not in name and not _is_address(name):
             self._name(name, "<host>")
             self._name(name.partition(".")[0], "<host>")
