@@ -14,13 +14,17 @@ if TYPE_CHECKING:
 
     from .view import View
 
-Unit = Literal["ns", "1", "1/s", "items/s", "bytes", "bytes/s", "ratio", ""]
+Unit = Literal["ns", "1", "1/s", "items/s", "bytes", "bytes/s", "ratio", "Hz", "cycles", ""]
 Better = Literal["higher", "lower", "neither"]
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One number. `by` says of what it is a part (a cause, a percentile, a stream); `count` how many rows it sums."""
+    """One number.
+
+    `by` says of what it is a part (a cause, a percentile, a stream), `count` how many rows or samples it sums, and
+    `error` by how much it may be off in either direction, where that is known.
+    """
 
     metric: str
     value: int | float
@@ -28,12 +32,14 @@ class Measurement:
     device_id: int | None = None
     by: str | None = None
     count: int | None = None
+    error: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields under their own names, `count` only where there is one."""
+        """Return the fields under their own names, `count` and `error` only where there are any."""
         made: dict[str, Any] = {"metric": self.metric, "device_id": self.device_id, "by": self.by}
         made |= {"value": self.value, "unit": self.unit}
-        return made if self.count is None else made | {"count": self.count}
+        optional = {"count": self.count, "error": self.error}
+        return made | {name: value for name, value in optional.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class Ranges:
 
         Moments outside all ranges are in no interval.
         """
-        mine = np.flatnonzero(self.thread == global_tid)
+        mine = np.flatnonzero((self.thread == global_tid) & (self.ends > self.starts))
         moments = np.concatenate((self.starts[mine], self.ends[mine]))
         # Ends come before starts at the same moment; of two ends the inner one comes first.
         kinds = np.concatenate((np.ones(len(mine), np.int8), np.zeros(len(mine), np.int8)))

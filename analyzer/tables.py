@@ -168,6 +168,31 @@ TABLES: tuple[Table, ...] = (
         ),
     ),
     Table(
+        "memory_events",
+        "one row per allocation or release of GPU memory; what was there before the capture stands at its begin",
+        (
+            Column("start_ns", pl.Int64, "time, ns since session start"),
+            Column("global_pid", pl.Int64, "process"),
+            Column("device_id", pl.Int32, "physical GPU"),
+            Column("device_ordinal", pl.Int32, "device number as the process saw it"),
+            Column("address", pl.Int64, "address; an allocation and its release share it"),
+            Column("bytes", pl.Int64, "size"),
+            Column("memory_kind", pl.Int32, "0 pageable, 1 pinned, 2 device, 3 array, 4 managed, 5 device static"),
+            Column("operation", pl.Int32, "0 allocation, 1 release"),
+            Column("correlation_id", pl.UInt32, "API call that caused it"),
+        ),
+    ),
+    Table(
+        "gpu_metric_samples",
+        "one row per sample of a GPU metric; the sample at a time covers the period since the sample before it",
+        (
+            Column("time_ns", pl.Int64, "end of the sampled period, ns since session start"),
+            Column("device_id", pl.Int32, "physical GPU"),
+            Column("metric", pl.Enum, "name of `SAMPLED_METRICS`, whatever the export calls it"),
+            Column("value", pl.Int64, "percent of the peak, 0 to 100; clocks in Hz"),
+        ),
+    ),
+    Table(
         "context_switches",
         "one row per GPU context-switch event",
         (
@@ -179,6 +204,23 @@ TABLES: tuple[Table, ...] = (
         ),
     ),
 )
+
+SAMPLED_METRICS: dict[str, str] = {
+    "gpc_clock": "GPC clock, Hz",
+    "sys_clock": "SYS clock, Hz",
+    "gr_active": "any graphics or compute engine had work, % of time",
+    "async_compute_in_flight": "compute work in flight, % of time (CUDA work shows here)",
+    "sync_compute_in_flight": "compute work in flight beside graphics, % of time",
+    "sm_active": "SMs with at least one warp resident, % of SM-cycles",
+    "sm_issue": "instructions issued, % of the four per cycle and SM that are possible",
+    "tensor_active": "tensor pipes busy, % of cycles",
+    "compute_warps": "compute warps resident, % of warp slots",
+    "unallocated_warps": "free warp slots on SMs that are active, % of warp slots",
+    "dram_read": "DRAM read, % of the peak bandwidth",
+    "dram_write": "DRAM write, % of the peak bandwidth",
+    "pcie_rx": "PCIe received, % of the peak",
+    "pcie_tx": "PCIe sent, % of the peak",
+}
 
 TABLE_BY_NAME = {table.name: table for table in TABLES}
 

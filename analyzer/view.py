@@ -16,6 +16,7 @@ from .idle import Gaps, IdleAttribution, IdlePieces, gaps_of
 from .intervals import Int64, Intervals, clip, intersect, union
 from .nvtx import Projections, Ranges, project, ranges_of
 from .operations import NO_ROW, Kind, Operations, operations_of
+from .samples import Sampled, sampled_metrics
 from .threads import ThreadActivity
 from .trace import Trace
 from .window import Window, choose_window
@@ -190,6 +191,11 @@ class DeviceView:
         """Idle time by cause."""
         attribution = IdleAttribution(self.view.trace, self.operations, self.view.activity)
         return _summary(attribution, self.gaps, self.view.ranges)
+
+    @cached_property
+    def sampled(self) -> Mapping[str, Sampled]:
+        """The sampled GPU metrics of the device by name; empty where none were recorded."""
+        return sampled_metrics(self.view.trace, self.device_id)
 
     def time_of(self, kind: Kind) -> int:
         """Return the summed time of one kind of operation inside the window, ns."""

@@ -8,10 +8,6 @@ from ..metric import NO_OS_CALLS, Metric, NotMeasured, Result
 from ..operations import NO_ROW
 from ..view import View
 
-_NO_SAMPLES = (
-    "GPU metrics were not sampled; record with --gpu-metrics-devices=all (Turing or newer, Orin or newer; needs root)"
-)
-_SAMPLES_UNREAD = "the trace holds GPU metric samples, which this version of Nitro does not evaluate yet"
 _GRAPHS_WHOLE = (
     "CUDA graphs were traced as a whole, so the kernels inside them are not in the trace; record with "
     "--cuda-graph-trace=node, which costs some time per launch"
@@ -23,13 +19,12 @@ _NO_SCHEDULING = "thread scheduling was not recorded, so host code may hide time
 def compute(view: View) -> Iterator[Result]:
     """State what the capture cannot show. It returns no numbers, only reasons with the way to record what is missing.
 
-    - `sm_active`: sampled SM, issue and tensor activity. `power`: watts and joules.
+    - `power`: watts and joules.
     - `kernels_in_graphs`: kernels of CUDA graphs, where graphs were traced as a whole.
     - `os_call`, `not_scheduled`: idle causes that need OS calls and scheduling records.
     - `launch_of_operation`: operations without API call, whose idle gaps are `unattributed`.
     """
     trace = view.trace
-    yield NotMeasured("sm_active", _SAMPLES_UNREAD if "gpu_metrics" in trace.capture.recorded else _NO_SAMPLES)
     yield NotMeasured("power", _NO_POWER)
     if not view.devices:
         return
@@ -53,7 +48,7 @@ def compute(view: View) -> Iterator[Result]:
 METRIC = Metric(
     id="recording_limits",
     title="What the capture cannot show",
-    provides=("sm_active", "power", "kernels_in_graphs", "os_call", "not_scheduled", "launch_of_operation"),
+    provides=("power", "kernels_in_graphs", "os_call", "not_scheduled", "launch_of_operation"),
     needs=(),
     missing="",
     better="neither",

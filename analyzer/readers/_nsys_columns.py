@@ -96,6 +96,17 @@ SOURCE_TABLES: tuple[SourceTable, ...] = (
             SourceColumn("device_id", ("gpuId",)),
         ),
     ),
+    SourceTable(
+        "memory_events",
+        "CUDA_GPU_MEMORY_USAGE_EVENTS",
+        (
+            SourceColumn("start_ns", ("start",), required=True),
+            SourceColumn("device_ordinal", ("deviceId",)),
+            SourceColumn("memory_kind", ("memKind",)),
+            SourceColumn("operation", ("memoryOperationType",), required=True),
+            *_same("globalPid", "address", "bytes", "correlationId"),
+        ),
+    ),
     # `text` is read apart, since it is the one text column of the event tables; the payload is the first
     # integer value that an event carries.
     SourceTable(

@@ -68,7 +68,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     if kind == "xz":
         import lzma
 
-        stream, damage = lzma.LZMAFile(path), (EOFError, lzma.LZMAError)
+        stream, damage = lzma.LZMAFile(path), (EOFError, lzma.LZMAError)  # noqa: SIM115 - closed below
     elif kind == "gzip":
         import gzip
         import zlib

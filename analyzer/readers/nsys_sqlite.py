@@ -19,10 +19,11 @@ from ..tables import TABLE_BY_NAME, TABLES
 from ..trace import Device, Source, Trace
 from ._nsys_columns import SOURCE_TABLE_BY_NAME, SourceTable
 from ._nsys_facts import capture_facts, devices, export_facts, physical_gpus
+from ._nsys_samples import samples
 from ._sqlite_file import SqliteFile, quoted
 
 FORMAT = "nsys-sqlite"
-_GPU_TABLES = ("kernels", "graph_launches", "memcpys", "memsets", "synchronizations")
+_GPU_TABLES = ("kernels", "graph_launches", "memcpys", "memsets", "synchronizations", "memory_events")
 _EVENT_TABLES = tuple(table.source for table in SOURCE_TABLE_BY_NAME.values())
 _KNOWN_BY = ("StringIds", "TARGET_INFO_SESSION_START_TIME", "META_DATA_EXPORT", "EXPORT_META_DATA", *_EVENT_TABLES)
 _IDS_PER_QUERY = 900
@@ -87,7 +88,10 @@ class _TablesOnDemand(Mapping[str, pl.DataFrame | None]):
     def __getitem__(self, name: str) -> pl.DataFrame | None:
         with self._lock:
             if name not in self._loaded:
-                self._loaded[name] = self._load(SOURCE_TABLE_BY_NAME[name])
+                if name == "gpu_metric_samples":
+                    self._loaded[name] = samples(self._file)
+                else:
+                    self._loaded[name] = self._load(SOURCE_TABLE_BY_NAME[name])
             return self._loaded[name]
 
     def _load(self, table: SourceTable) -> pl.DataFrame | None:
@@ -233,8 +237,9 @@ def _nvtx_domains(file: SqliteFile) -> dict[tuple[int, int], str]:
         text = "coalesce(text, (select value from StringIds where id = textId))"
     sql = f"select globalTid, domainId, {text} from {quoted('NVTX_EVENTS')} where eventType = ?"
     process_mask = ~0xFFFFFF
+    # A process may create a domain again: its first name stays, as in `nsys stats`.
     return {
         (tid & process_mask, domain): str(name)
-        for tid, domain, name in file.rows(sql, (_NVTX_DOMAIN_CREATE,))
+        for tid, domain, name in reversed(file.rows(sql, (_NVTX_DOMAIN_CREATE,)))
         if None not in (tid, domain, name)
     }

@@ -5,6 +5,6 @@
 in `metrics`. Each module defines the reports of one subject and declares them as `REPORTS`.
 """
 
-from ._report import Report, StatsColumn, StatsTable, known_reports, stats_report
+from ._report import Report, StatsColumn, StatsTable, find_report, known_reports, stats_report
 
-__all__ = ["Report", "StatsColumn", "StatsTable", "known_reports", "stats_report"]
+__all__ = ["Report", "StatsColumn", "StatsTable", "find_report", "known_reports", "stats_report"]

@@ -20,8 +20,8 @@ STATISTICS = ("total", "mean", "median", "min", "max", "stdev")
 def statistics(column: str) -> list[pl.Expr]:
     """Return the aggregations of one integer column, named `{column}_{statistic}` for each of `STATISTICS`.
 
-    Null values are left out. Of no values at all, total, mean, median, min and max are null. The median of an even number
-    is the mean of the middle two. The standard deviation is that of a sample (n - 1), and 0.0 for n < 2.
+    Null values are left out. Of no values at all, total, mean, median, min and max are null. The median of an even
+    number is the mean of the middle two. The standard deviation is that of a sample (n - 1), and 0.0 for n < 2.
     """
     value = pl.col(column)
     deviation = value - value.mean()
@@ -36,10 +36,20 @@ def statistics(column: str) -> list[pl.Expr]:
     ]
 
 
-def share_percent(total: str) -> pl.Expr:
-    """Return 100 × the column's value ÷ the column's sum; null where the sum is 0."""
-    whole = pl.col(total).sum()
-    return pl.when(whole != 0).then(pl.col(total) * 100.0 / whole)
+def share_percent(totals: pl.Series) -> pl.Series:
+    """Return 100 × each total ÷ the sum of all; null where the sum is 0."""
+    whole = float(totals.sum())
+    return divided(totals * 100.0, whole) if whole else pl.Series([None] * len(totals), dtype=pl.Float64)
+
+
+def divided(series: pl.Series, divisor: float) -> pl.Series:
+    """Return the series divided by a number, each quotient rounded once; nulls stay.
+
+    polars multiplies by the reciprocal instead, which can be off by one in the last place: enough to lose a half.
+    """
+    values = series.cast(pl.Float64)
+    quotient = pl.Series(series.name, values.fill_null(0.0).to_numpy() / divisor)
+    return quotient.zip_with(values.is_not_null(), pl.Series(series.name, [None], dtype=pl.Float64))
 
 
 def rounded(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:

@@ -48,10 +48,10 @@ def window_minimum(values: Int64, first: Index, stop: Index) -> Int64:
 def smallest_container(intervals: Intervals) -> Index:
     """Return for each interval the row of the shortest other one that contains it, -1 where there is none.
 
-    Equal intervals contain each other. Among containers of one length the earliest wins, then the first row.
+    Equal intervals contain each other. Among containers of one length the first row wins.
     """
     count = len(intervals)
-    by_length = np.lexsort((intervals.starts, intervals.ends - intervals.starts))
+    by_length = np.argsort(intervals.ends - intervals.starts, kind="stable")
     rank = np.empty(count, np.int64)
     rank[by_length] = np.arange(count)
     best = np.full(count, NONE, np.int64)

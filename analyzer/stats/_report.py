@@ -13,17 +13,17 @@ from nitro.errors import UsageError
 
 from ..trace import Trace
 
-ColumnKind = Literal["integer", "decimal", "megabytes", "text"]
+ColumnKind = Literal["identifier", "integer", "decimal", "megabytes", "label", "text"]
 
 
 @dataclass(frozen=True, slots=True)
 class StatsColumn:
     """One column under NVIDIA's header.
 
-    The kind fixes the type in the frame and the digits in print: `integer` is Int64; `decimal` is Float64, already
-    rounded to one decimal; `megabytes` is Float64, printed with three decimals; `text` is String. `part` and
-    `statistic` say what the header abbreviates where a row describes several things (`QMed (ns)` is the median of
-    the part "Queue").
+    The kind fixes the type in the frame and the digits in print: `integer` is Int64, and so is `identifier`, which
+    takes no separators; `decimal` is Float64, already rounded to one decimal; `megabytes` is Float64, printed with
+    three decimals; `text` is String, and so is `label`, which is short. `part` and `statistic` say what the header
+    abbreviates where a row describes several things (`QMed (ns)` is the median of the part "Queue").
     """
 
     header: str
@@ -84,7 +84,14 @@ class Report:
         return None
 
     def _schema(self) -> dict[str, pl.DataType]:
-        types = {"integer": pl.Int64(), "decimal": pl.Float64(), "megabytes": pl.Float64(), "text": pl.String()}
+        types = {
+            "identifier": pl.Int64(),
+            "integer": pl.Int64(),
+            "decimal": pl.Float64(),
+            "megabytes": pl.Float64(),
+            "label": pl.String(),
+            "text": pl.String(),
+        }
         return {column.header: types[column.kind] for column in self.columns}
 
 
@@ -96,6 +103,18 @@ def known_reports() -> dict[str, Report]:
 
     families = declared(stats, "REPORTS", tuple)
     return {report.name: report for report in sorted((r for family in families for r in family), key=lambda r: r.name)}
+
+
+def find_report(name: str) -> Report:
+    """Return the report of a name.
+
+    Raises:
+        nitro.errors.UsageError: there is no such report.
+    """
+    reports = known_reports()
+    if name not in reports:
+        raise UsageError(f"there is no report {name!r}; choose from {', '.join(reports)}.")
+    return reports[name]
 
 
 def stats_report(trace: Trace, name: str) -> StatsTable:
@@ -111,7 +130,4 @@ def stats_report(trace: Trace, name: str) -> StatsTable:
     Raises:
         nitro.errors.UsageError: there is no such report.
     """
-    reports = known_reports()
-    if name not in reports:
-        raise UsageError(f"there is no report {name!r}; choose from {', '.join(reports)}.")
-    return reports[name].table(trace)
+    return find_report(name).table(trace)

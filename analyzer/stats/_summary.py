@@ -10,7 +10,7 @@ from ._aggregate import rounded, share_percent, statistics
 from ._report import StatsColumn
 
 
-def time_columns(count: str, *names: str) -> tuple[StatsColumn, ...]:
+def time_columns(count: str, *names: StatsColumn) -> tuple[StatsColumn, ...]:
     """Return the columns of a time summary; `count` is NVIDIA's word for the number of rows."""
     return (
         StatsColumn("Time (%)", "decimal"),
@@ -21,7 +21,7 @@ def time_columns(count: str, *names: str) -> tuple[StatsColumn, ...]:
         StatsColumn("Min (ns)", "integer"),
         StatsColumn("Max (ns)", "integer"),
         StatsColumn("StdDev (ns)", "decimal"),
-        *(StatsColumn(name, "text") for name in names),
+        *names,
     )
 
 
@@ -43,7 +43,7 @@ def time_summary(
     groups = frame.group_by(by).agg(pl.len().cast(pl.Int64).alias(count), *statistics("duration_ns"))
     descending = [True, *(False for _ in ties)]
     ordered = groups.sort(["duration_ns_total", *ties], descending=descending, nulls_last=descending)
-    table = ordered.with_columns(share_percent("duration_ns_total").alias("Time (%)")).rename(
+    table = ordered.with_columns(share_percent(ordered["duration_ns_total"]).alias("Time (%)")).rename(
         {
             "duration_ns_total": "Total Time (ns)",
             "duration_ns_mean": "Avg (ns)",

@@ -16,7 +16,7 @@ import polars as pl
 
 from ..trace import Trace
 from ._api_names import without_version
-from ._report import Report
+from ._report import Report, StatsColumn
 from ._summary import duration, time_columns, time_summary
 
 _COUNT = "Num Calls"
@@ -33,7 +33,7 @@ REPORTS = (
     Report(
         name="cuda_api_sum",
         title="CUDA API calls",
-        columns=time_columns(_COUNT, "Name"),
+        columns=time_columns(_COUNT, StatsColumn("Name", "text")),
         needs=(("api_calls",),),
         compute=api_sum,
         no_rows="the trace has no CUDA API calls",

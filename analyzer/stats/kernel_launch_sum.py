@@ -106,13 +106,14 @@ REPORTS = (
         name="cuda_kern_exec_sum",
         title="Kernels with their launch: call, queue and execution",
         columns=(
-            *(StatsColumn(name, "integer") for name in ("PID", "TID", "DevId", "Count", "QCount")),
+            *(StatsColumn(name, "identifier") for name in ("PID", "TID", "DevId")),
+            *(StatsColumn(name, "integer") for name in ("Count", "QCount")),
             *(
                 StatsColumn(f"{letter}{short} (ns)", "integer" if short in {"Min", "Max"} else "decimal", part, short)
                 for letter, (part, _) in _PARTS.items()
                 for short in _SHOWN
             ),
-            StatsColumn("API Name", "text"),
+            StatsColumn("API Name", "label"),
             StatsColumn("Kernel Name", "text"),
         ),
         needs=(("kernels",), ("api_calls",)),

@@ -20,7 +20,7 @@ from functools import partial
 import polars as pl
 
 from ..trace import Trace
-from ._report import Report
+from ._report import Report, StatsColumn
 from ._summary import duration, time_columns, time_summary
 
 _COUNT = "Instances"
@@ -38,11 +38,11 @@ def _report(name: str, title: str, name_column: str) -> Report:
     return Report(
         name=name,
         title=title,
-        columns=time_columns(_COUNT, "Name"),
+        columns=time_columns(_COUNT, StatsColumn("Name", "text")),
         needs=(("kernels",),),
         compute=partial(kernel_sum, name_column=name_column),
         no_rows="the trace has no kernels",
-        record_with="--trace=cuda",
+        record_with="--trace=cuda, and --cuda-graph-trace=node for kernels in graphs",
     )
 
 

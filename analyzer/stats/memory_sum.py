@@ -18,7 +18,7 @@ from __future__ import annotations
 import polars as pl
 
 from ..trace import Trace
-from ._aggregate import statistics
+from ._aggregate import divided, statistics
 from ._report import Report, StatsColumn
 from ._summary import duration, time_columns, time_summary
 
@@ -40,6 +40,7 @@ _COPY_KINDS = {
     12: "Unified Device-to-Host",
     13: "Unified Device-to-Device",
 }
+_SIZES = {"Total": "total", "Avg": "mean", "Med": "median", "Min": "min", "Max": "max", "StdDev": "stdev"}
 _MEMSET = "[CUDA memset]"
 _OPERATIONS = pl.Enum(sorted([_MEMSET, *(f"[CUDA memcpy {kind}]" for kind in _COPY_KINDS.values())]))
 
@@ -59,14 +60,12 @@ def memory_size_sum(trace: Trace) -> pl.DataFrame:
         .sort(["bytes_total", "Operation"], descending=[True, False])
     )
     return groups.select(
-        (pl.col("bytes_total") / _BYTES_PER_MB).alias("Total (MB)"),
-        _COUNT,
-        (pl.col("bytes_mean") / _BYTES_PER_MB).alias("Avg (MB)"),
-        (pl.col("bytes_median") / _BYTES_PER_MB).alias("Med (MB)"),
-        (pl.col("bytes_min") / _BYTES_PER_MB).alias("Min (MB)"),
-        (pl.col("bytes_max") / _BYTES_PER_MB).alias("Max (MB)"),
-        (pl.col("bytes_stdev") / _BYTES_PER_MB).alias("StdDev (MB)"),
         pl.col("Operation").cast(pl.String),
+        _COUNT,
+        *(
+            divided(groups[f"bytes_{statistic}"], _BYTES_PER_MB).alias(f"{header} (MB)")
+            for header, statistic in _SIZES.items()
+        ),
     )
 
 
@@ -74,11 +73,12 @@ def _operations(trace: Trace) -> pl.DataFrame:
     """Return one row per copy or memset: its kind, duration and bytes."""
     names = {kind: f"[CUDA memcpy {name}]" for kind, name in _COPY_KINDS.items()}
     copies = trace.table_or_empty("memcpys").filter(pl.col("copy_kind").is_in(list(names)))
+    memsets = trace.table_or_empty("memsets")
     kind = pl.col("copy_kind").replace_strict(names, return_dtype=_OPERATIONS)
     return pl.concat(
         [
             copies.select(kind.alias("Operation"), duration(), "bytes"),
-            trace.table_or_empty("memsets").select(pl.lit(_MEMSET, _OPERATIONS).alias("Operation"), duration(), "bytes"),
+            memsets.select(pl.lit(_MEMSET, _OPERATIONS).alias("Operation"), duration(), "bytes"),
         ]
     )
 
@@ -90,7 +90,7 @@ REPORTS = (
     Report(
         name="cuda_gpu_mem_time_sum",
         title="Copies and memsets by time",
-        columns=time_columns(_COUNT, "Operation"),
+        columns=time_columns(_COUNT, StatsColumn("Operation", "text")),
         needs=_NEEDS,
         compute=memory_time_sum,
         no_rows=_NO_ROWS,
@@ -102,7 +102,7 @@ REPORTS = (
         columns=(
             StatsColumn("Total (MB)", "megabytes"),
             StatsColumn(_COUNT, "integer"),
-            *(StatsColumn(f"{name} (MB)", "megabytes") for name in ("Avg", "Med", "Min", "Max", "StdDev")),
+            *(StatsColumn(f"{name} (MB)", "megabytes") for name in _SIZES if name != "Total"),
             StatsColumn("Operation", "text"),
         ),
         needs=_NEEDS,

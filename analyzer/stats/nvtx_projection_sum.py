@@ -7,14 +7,15 @@ An operation belongs to a range when its whole call, start and end, lies inside 
 that straddles the end of a range belongs only to the ranges around it. The projection of a range runs from the
 first start to the last end of its operations: a span, in which the GPU may also have idled. Ranges without an
 operation are left out, and so are ranges without a name. A range that was never closed ends at the latest time of
-any NVTX event.
+any NVTX range (in `nvtx_sum`: of any NVTX event).
 
 - Total Proj Time, Proj Avg, Med, Min, Max, StdDev: of the projections.
 - Total Range Time: of the ranges themselves, on the CPU.
 - Total and Avg GPU Ops: different correlation ids, so a graph launch is one operation.
 - Avg Range Lvl and Avg Num Child: the parent of a range is the shortest range around it on its thread, of either
-  style (the earliest row among equals); the level is the number of parents above, and a child is a range whose
-  parent it is. Ranges with equal bounds are each other's parents, and neither they nor those inside them have a level.
+  style; the level is the number of parents above, and a child is a range whose parent it is. Ranges with equal
+  bounds are each other's parents, and neither they nor those inside them have a level. Among parents of equal
+  length to the nanosecond the first row is taken; in large traces NVIDIA's choice there is arbitrary.
 
 Order: total projected time descending, then name, then style.
 """
@@ -77,7 +78,8 @@ def nvtx_projections(trace: Trace) -> pl.DataFrame:
         The columns of `nvtx_ranges`, and `projected_start_ns`, `projected_end_ns`, `operation_count`, `level` (null
         where a cycle of equal ranges leaves it undefined) and `child_count`.
     """
-    ranges = nvtx_ranges(trace).filter(pl.col("end_global_tid").is_null()).drop_nulls(["global_tid", "end_ns"])
+    ranges = nvtx_ranges(trace, open_until="last_range").filter(pl.col("end_global_tid").is_null())
+    ranges = ranges.drop_nulls(["global_tid", "end_ns"])
     launches = _launches(trace)
     threads = launches["global_tid"].unique()
     ranges = ranges.filter(pl.col("global_tid").is_in(threads.implode()))
@@ -97,13 +99,17 @@ def nvtx_projections(trace: Trace) -> pl.DataFrame:
         depth, is_cyclic = depths(parents)
         level[used] = np.where(is_cyclic, -1, depth)
         children[used] = np.bincount(parents[parents >= 0], minlength=len(used))
-    return ranges.with_columns(
-        pl.Series("projected_start_ns", projected[:, 0]),
-        pl.Series("projected_end_ns", projected[:, 1]),
-        pl.Series("operation_count", projected[:, 2]),
-        pl.Series("level", level),
-        pl.Series("child_count", children),
-    ).filter(pl.col("operation_count") > 0).with_columns(pl.when(pl.col("level") >= 0).then("level"))
+    return (
+        ranges.with_columns(
+            pl.Series("projected_start_ns", projected[:, 0]),
+            pl.Series("projected_end_ns", projected[:, 1]),
+            pl.Series("operation_count", projected[:, 2]),
+            pl.Series("level", level),
+            pl.Series("child_count", children),
+        )
+        .filter(pl.col("operation_count") > 0)
+        .with_columns(pl.when(pl.col("level") >= 0).then("level"))
+    )
 
 
 def _project(ranges: Intervals, launches: Intervals, work: Int64) -> Int64:
@@ -192,7 +198,7 @@ def _take(intervals: Intervals, rows: Index) -> Intervals:
 
 _COLUMNS = (
     StatsColumn("Range", "text"),
-    StatsColumn("Style", "text"),
+    StatsColumn("Style", "label"),
     StatsColumn("Total Proj Time (ns)", "integer", "GPU projection", "Total"),
     StatsColumn("Total Range Time (ns)", "integer", "CPU range", "Total"),
     StatsColumn("Range Instances", "integer"),
@@ -203,8 +209,8 @@ _COLUMNS = (
     StatsColumn("Proj StdDev (ns)", "decimal", "GPU projection", "StdDev"),
     StatsColumn("Total GPU Ops", "integer", "GPU operations", "Total"),
     StatsColumn("Avg GPU Ops", "decimal", "GPU operations", "Avg"),
-    StatsColumn("Avg Range Lvl", "decimal", "level", "Avg"),
-    StatsColumn("Avg Num Child", "decimal", "children", "Avg"),
+    StatsColumn("Avg Range Lvl", "decimal", "Level", "Avg"),
+    StatsColumn("Avg Num Child", "decimal", "Children", "Avg"),
 )
 
 REPORTS = (

@@ -16,7 +16,7 @@ import polars as pl
 
 from ..trace import Trace
 from ._nvtx_ranges import nvtx_ranges
-from ._report import Report
+from ._report import Report, StatsColumn
 from ._summary import duration, time_columns, time_summary
 
 _COUNT = "Instances"
@@ -24,7 +24,7 @@ _COUNT = "Instances"
 
 def nvtx_sum(trace: Trace) -> pl.DataFrame:
     """Return the summary of NVTX ranges by name and style."""
-    ranges = nvtx_ranges(trace).select("range_name", "style", duration())
+    ranges = nvtx_ranges(trace, open_until="last_event").select("range_name", "style", duration())
     table = time_summary(ranges, ["range_name", "style"], _COUNT)
     return table.with_columns(pl.col("range_name").alias("Range"), pl.col("style").cast(pl.String).alias("Style"))
 
@@ -33,7 +33,7 @@ REPORTS = (
     Report(
         name="nvtx_sum",
         title="NVTX ranges on the CPU",
-        columns=time_columns(_COUNT, "Style", "Range"),
+        columns=time_columns(_COUNT, StatsColumn("Style", "label"), StatsColumn("Range", "text")),
         needs=(("nvtx_events",),),
         compute=nvtx_sum,
         no_rows="the NVTX events of the trace hold no ranges",

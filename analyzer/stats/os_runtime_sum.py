@@ -15,7 +15,7 @@ from __future__ import annotations
 import polars as pl
 
 from ..trace import Trace
-from ._report import Report
+from ._report import Report, StatsColumn
 from ._summary import duration, time_columns, time_summary
 
 _COUNT = "Num Calls"
@@ -33,7 +33,7 @@ REPORTS = (
     Report(
         name="osrt_sum",
         title="Operating-system calls",
-        columns=time_columns(_COUNT, "Name"),
+        columns=time_columns(_COUNT, StatsColumn("Name", "text")),
         needs=(("os_calls",),),
         compute=os_runtime_sum,
         no_rows="the trace has no rows of calls in os_calls",

@@ -8,6 +8,7 @@ from nitro.analyzer import Analysis
 
 from .. import numbers
 from ..blocks import Block, Column, Paragraph, Table
+from ..names import kernel_label
 from ..report import Section
 
 _SHOWN = 10
@@ -27,7 +28,7 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
         unit, medians = numbers.durations(top["median_ns"].to_list())
         _, longest = unit, [numbers.MISSING if v is None else _in_unit(v, unit) for v in top["max_ns"].to_list()]
         rows = tuple(
-            (numbers.percent(share), total, numbers.count(count), median, maximum, name)
+            (numbers.percent(share), total, numbers.count(count), median, maximum, kernel_label(name))
             for share, total, count, median, maximum, name in zip(
                 top["share"], totals, top["count"], medians, longest, top["shown"], strict=True
             )

@@ -1,0 +1,122 @@
+"""Concurrency: how many streams are busy at once, and how far phases overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+
+import numpy as np
+import polars as pl
+
+from ..intervals import overlap_of, union
+from ..metric import (
+    GPU_TABLES,
+    NO_GPU_OPERATIONS,
+    Measurement,
+    Metric,
+    NotMeasured,
+    Result,
+    ResultColumn,
+    ResultTable,
+)
+from ..nvtx import PATH_SEPARATOR
+from ..phases import Phase, phases_of
+from ..view import DeviceView, View
+
+_NO_PHASES = "overlap needs at least two NVTX phases side by side, with GPU work in each; mark the encoders with ranges"
+_COLUMNS = (
+    ResultColumn("first", "", "the longer phase"),
+    ResultColumn("second", "", "the shorter phase"),
+    ResultColumn("in_window", "", "whether their instances belong to the window"),
+    ResultColumn("first_ns", "ns", "time that the projections of the first cover (a)"),
+    ResultColumn("second_ns", "ns", "time that the projections of the second cover (b)"),
+    ResultColumn("together_ns", "ns", "time in which both ran"),
+    ResultColumn("share_of_shorter", "ratio", "of the shorter phase, the part that ran beside the longer one"),
+    ResultColumn("gain", "ratio", "(a + b) / time in which either ran: what overlap gives now"),
+    ResultColumn("bound", "ratio", "(a + b) / max(a, b): the most that overlap could give"),
+)
+
+
+def compute(view: View) -> Iterator[Result]:
+    """How much runs at once.
+
+    - `stream_concurrency`: time inside the window in which exactly 1, 2, ... streams of a device ran something (`by`).
+      The times add up to `gpu_busy`.
+    - `phase_overlap`: for each two phases under the same NVTX range, how long their projections ran together.
+      `gain` = (a + b) / union, between 1 (one after the other) and `bound` = (a + b) / max(a, b), which is reached when
+      the shorter phase runs wholly beside the longer one without slowing it. Whether the hardware has room for both is
+      another question; see the SM activity of each phase.
+    """
+    if not view.devices:
+        yield from (NotMeasured(name, NO_GPU_OPERATIONS) for name in METRIC.provides)
+        return
+    for device in view.devices:
+        yield from _streams(device)
+    pairs = [pair for pair in combinations(phases_of(view), 2) if _side_by_side(*pair)]
+    if not pairs:
+        yield NotMeasured("phase_overlap", _NO_PHASES)
+        return
+    rows = sorted((_row(*pair) for pair in pairs), key=lambda row: (-min(row[3], row[4]), row[0], row[1]))
+    schema = dict(zip((c.name for c in _COLUMNS), _TYPES, strict=True))
+    frame = pl.DataFrame(rows, schema=schema, orient="row")
+    yield ResultTable("phase_overlap", "Overlap of phases", _COLUMNS, frame)
+
+
+_TYPES = (pl.String, pl.String, pl.Boolean, pl.Int64, pl.Int64, pl.Int64, pl.Float64, pl.Float64, pl.Float64)
+
+
+def _streams(device: DeviceView) -> Iterator[Result]:
+    starts, ends = [], []
+    lengths = device.inside.ends - device.inside.starts
+    for stream in np.unique(device.operations.stream[lengths > 0]):
+        mine = (device.operations.stream == stream) & (lengths > 0)
+        busy = union(device.inside.starts[mine], device.inside.ends[mine])
+        starts.append(busy.starts)
+        ends.append(busy.ends)
+    if not starts:
+        return
+    moments = np.concatenate([*starts, *ends])
+    total = sum(len(part) for part in starts)
+    steps = np.concatenate((np.ones(total, np.int64), -np.ones(total, np.int64)))
+    order = np.argsort(moments, kind="stable")
+    busy_streams = np.cumsum(steps[order])[:-1]
+    durations = np.diff(moments[order])
+    times = np.bincount(busy_streams[durations > 0], weights=durations[durations > 0]).astype(np.int64)
+    for number, time in enumerate(times.tolist()):
+        if number and time:
+            yield Measurement("stream_concurrency", time, "ns", device.device_id, by=str(number))
+
+
+def _side_by_side(first: Phase, second: Phase) -> bool:
+    parents = [phase.path.rpartition(PATH_SEPARATOR)[0] for phase in (first, second)]
+    return first.depth == second.depth and parents[0] == parents[1]
+
+
+def _row(first: Phase, second: Phase) -> tuple[str, str, bool, int, int, int, float, float, float]:
+    longer, shorter = sorted((first, second), key=lambda phase: (-phase.covered.total, phase.path))
+    a, b = longer.covered.total, shorter.covered.total
+    together = overlap_of(longer.covered, shorter.covered)
+    return (
+        longer.path,
+        shorter.path,
+        longer.in_window,
+        a,
+        b,
+        together,
+        together / b if b else 0.0,
+        (a + b) / (a + b - together) if a + b > together else 1.0,
+        (a + b) / a if a else 1.0,
+    )
+
+
+METRIC = Metric(
+    id="stream_concurrency",
+    title="Concurrency",
+    provides=("stream_concurrency", "phase_overlap"),
+    needs=GPU_TABLES,
+    missing=NO_GPU_OPERATIONS,
+    better="higher",
+    reference="Nitro; the bound is that of two tasks on one resource each",
+    compute=compute,
+    order=27,
+)

@@ -1,0 +1,27 @@
+"""Names short enough for a table: what tells kernels apart comes first."""
+
+from __future__ import annotations
+
+import re
+
+_NOISE = re.compile(
+    r"\bvoid |\bat::native::|\b\(anonymous namespace\)::|<unnamed>::|\((?:int|bool|unsigned int|long)\)"
+)
+
+
+def kernel_label(name: str) -> str:
+    """Return a kernel's name without return type, parameters, and namespaces that many kernels share."""
+    return _NOISE.sub("", _without_parameters(name)).strip() or name
+
+
+def _without_parameters(name: str) -> str:
+    """Cut the parameter list: the first parenthesis outside template brackets that does not open the name."""
+    depth = 0
+    for position, letter in enumerate(name):
+        if letter == "<":
+            depth += 1
+        elif letter == ">":
+            depth -= 1
+        elif letter == "(" and depth == 0 and position and name[position - 1] not in ": ":
+            return name[:position]
+    return name
