@@ -46,6 +46,9 @@ class Device:
     memory_bandwidth_source: str | None = None
     l2_cache_bytes: int | None = None
     max_warps_per_sm: int | None = None
+    max_blocks_per_sm: int | None = None
+    registers_per_sm: int | None = None
+    shared_memory_per_sm_bytes: int | None = None
     is_integrated: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:

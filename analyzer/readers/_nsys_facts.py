@@ -124,6 +124,9 @@ def _device(row: Mapping[str, Any], id_column: str) -> Device:
         memory_bandwidth_source=source,
         l2_cache_bytes=row.get("l2CacheSize") or None,
         max_warps_per_sm=row.get("maxWarpsPerSm") or None,
+        max_blocks_per_sm=row.get("maxBlocksPerSm") or None,
+        registers_per_sm=row.get("maxRegistersPerSm") or None,
+        shared_memory_per_sm_bytes=row.get("maxShmemPerSm") or None,
         is_integrated=is_integrated,
     )
 
@@ -144,5 +147,8 @@ def _device_of_2020(row: Mapping[str, Any]) -> Device:
         memory_bandwidth_source="driver" if bandwidth else None,
         l2_cache_bytes=row.get("l2CacheSize") or None,
         max_warps_per_sm=row.get("maxWarpsPerMultiprocessor") or None,
+        max_blocks_per_sm=row.get("maxBlocksPerMultiprocessor") or None,
+        registers_per_sm=row.get("maxRegistersPerMultiprocessor") or None,
+        shared_memory_per_sm_bytes=row.get("maxSharedMemoryPerMultiprocessor") or None,
         is_integrated=None,
     )

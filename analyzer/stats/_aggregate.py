@@ -66,8 +66,8 @@ def _rounded(series: pl.Series) -> pl.Series:
 def round_to_tenths(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Round non-negative numbers to one decimal, half up on the decimal value: 2.25 → 2.3, 0.15 → 0.2.
 
-    Matches `round(x, 1)` of SQLite 3.42 bit by bit: the comparison with the half runs in two-part arithmetic,
-    because one double cannot hold the difference that decides.
+    Matches `round(x, 1)` of SQLite 3.42, which counts in long doubles, for the mean of any integers below 2**42.
+    The comparison with the half runs in two-part arithmetic, because one double cannot hold what decides it.
     """
     whole = np.floor(values)
     fraction = values - whole
