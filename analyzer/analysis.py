@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nitro import __version__
@@ -12,6 +12,7 @@ from nitro.registry import declared
 
 from . import metrics
 from .metric import Measurement, Metric, NotMeasured, ResultTable
+from .rule import Finding, Rule
 from .trace import Capture, Device, Source, Trace
 from .view import Scope, View
 from .window import Window
@@ -32,11 +33,10 @@ class Analysis:
     measurements: tuple[Measurement, ...]
     not_measured: tuple[NotMeasured, ...]
     tables: tuple[ResultTable, ...]
-    findings: tuple[Any, ...] = ()
+    findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     nitro_version: str = __version__
     format_version: int = FORMAT_VERSION
-    command: tuple[str, ...] = field(default=())
 
     def value(self, metric: str, device_id: int | None = None, by: str | None = None) -> int | float | None:
         """Return the value of a measurement, `None` where there is none.
@@ -85,7 +85,7 @@ class Analysis:
             "window": self.window.to_dict(),
             "measurements": [measurement.to_dict() for measurement in self.measurements],
             "not_measured": [entry.to_dict() for entry in self.not_measured],
-            "findings": list(self.findings),
+            "findings": [finding.to_dict() for finding in self.findings],
             "tables": [table.to_dict() for table in self.tables],
             "notes": list(self.notes),
         }
@@ -94,6 +94,19 @@ class Analysis:
 def all_metrics() -> tuple[Metric, ...]:
     """Return the declared metrics in the order in which they are computed and shown."""
     return tuple(sorted(declared(metrics, "METRIC", Metric), key=lambda metric: (metric.order, metric.id)))
+
+
+def all_rules() -> tuple[Rule, ...]:
+    """Return the declared rules by their id."""
+    from . import rules
+
+    return tuple(sorted(declared(rules, "RULE", Rule), key=lambda rule: rule.id))
+
+
+def findings_of(analysis: Analysis) -> tuple[Finding, ...]:
+    """Return what the rules find in an analysis, the most time at stake first, `info` last."""
+    found = [finding for rule in all_rules() for finding in rule.check(analysis)]
+    return tuple(sorted(found, key=lambda f: (f.severity == "info", -f.time_at_stake_ns, f.rule, f.device_id or 0)))
 
 
 def analyze(
@@ -146,7 +159,7 @@ def analyze(
                 not_measured.append(result)
             else:
                 tables.append(result)
-    return Analysis(
+    analysis = Analysis(
         source=trace.source,
         capture=trace.capture,
         devices=_used_devices(view),
@@ -156,6 +169,7 @@ def analyze(
         tables=tuple(tables),
         notes=trace.notes,
     )
+    return replace(analysis, findings=findings_of(analysis))
 
 
 def _used_devices(view: View) -> tuple[Device, ...]:

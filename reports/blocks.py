@@ -66,4 +66,17 @@ class Points:
     items: tuple[tuple[str, str], ...]
 
 
-Block = Paragraph | KeyValues | Table | Bars | Points
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """A finding: what was found, what it costs, why we think so, what to do, and what speaks against it."""
+
+    title: str
+    stake: str
+    severity: Literal["high", "medium", "low", "info"]
+    confidence: str
+    evidence: tuple[str, ...]
+    remedy: str
+    limits: str
+
+
+Block = Paragraph | KeyValues | Table | Bars | Points | Advice

@@ -70,6 +70,19 @@ def size(number_of_bytes: float | None) -> str:
     return f"{significant(number_of_bytes / scale)} {unit}"
 
 
+def in_unit(value: float, unit: str) -> str:
+    """Return a value in the form that its unit asks for."""
+    if unit == "ns":
+        return duration(value)
+    if unit == "ratio":
+        return percent(value) if value <= 1 else f"{value:.2f} x"
+    if unit == "bytes":
+        return size(value)
+    if unit in ("bytes/s", "Hz", "1/s", "items/s"):
+        return rate(value, unit.replace("bytes", "B").replace("1/s", "/s"))
+    return count(value)
+
+
 def rate(value: float | None, unit: str) -> str:
     """Return a rate with a decimal prefix before its unit, as in `4.81 TB/s`."""
     if value is None:

@@ -53,8 +53,11 @@ def json_text(table: StatsTable) -> str:
 def print_table(table: StatsTable, stream: IO[str]) -> None:
     """Print the table for people: fitted to the terminal, or with one whole line per row in a pipe."""
     console = Console(file=stream, highlight=False, emoji=False, markup=False)
-    width = console.width if console.is_terminal else None
-    for line in table_lines(table, width):
+    if not console.is_terminal:
+        # Straight to the stream, so that a reader who leaves (`| head`) is noticed by the command line, not by rich.
+        stream.writelines(f"{line.plain}\n" for line in table_lines(table, None))
+        return
+    for line in table_lines(table, console.width):
         console.print(line, soft_wrap=True)
 
 
@@ -63,10 +66,10 @@ def table_lines(table: StatsTable, width: int | None) -> Iterator[Text]:
 
     Args:
         table: one with rows.
-        width: columns of the terminal. A table that is too wide puts the names on lines of their own, and, where
-            its columns have parts, each part on a line; `None` keeps one line per row, as wide as it gets.
+        width: columns of the terminal. A table that is too wide puts the names on lines of their own, and each part
+            of a row on a line where its columns have parts; `None` keeps one line per row, as wide as it gets.
     """
-    columns = [_Column(column, table) for column in table.columns]
+    columns = [_Column(column, table, stacked=width is not None) for column in table.columns]
     numbers = [column for column in columns if not column.is_text]
     names = sorted((column for column in columns if column.is_text), key=lambda column: column.spec.kind == "text")
     units = ", ".join(dict.fromkeys(unit for unit in map(_unit, table.columns) if unit))
@@ -75,27 +78,39 @@ def table_lines(table: StatsTable, width: int | None) -> Iterator[Text]:
     used = sum(column.width + len(_GAP) for column in numbers)
     if width is None or width - used >= _NARROWEST_NAME:
         yield from _one_line_each(numbers, names, None if width is None else width - used)
-    elif any(column.spec.part for column in columns):
-        yield from _one_line_per_part(numbers, names, width)
+        return
+    parts = _Parts(numbers)
+    if parts.names and parts.width <= width:
+        yield from _one_line_per_part(parts, names, width)
     else:
         yield from _names_above(numbers, names, width)
 
 
 class _Column:
-    """A column as text for people: header without unit, cells with separators, width."""
+    """A column as text for people: header without unit (a word a line if `stacked`), cells with separators."""
 
-    def __init__(self, spec: StatsColumn, table: StatsTable) -> None:
+    def __init__(self, spec: StatsColumn, table: StatsTable, *, stacked: bool) -> None:
         self.spec = spec
         self.is_text = spec.kind in {"label", "text"}
         self.header = spec.header.removesuffix(_unit_suffix(spec))
+        self.header_lines = self.header.split() if stacked else [self.header]
         values = table.frame[spec.header].to_list()
         form = {"identifier": "d", "integer": ",d", "decimal": ",.1f", "megabytes": ",.3f"}.get(spec.kind, "")
         self.cells = [_printable("" if value is None else format(value, form)) for value in values]
-        self.width = max(map(cell_len, (self.header, *self.cells)))
+        self.width = max(map(cell_len, (*self.header_lines, *self.cells)))
 
     def aligned(self, text: str) -> str:
-        """Return a cell or the header, padded to the width."""
+        """Return a cell or a line of the header, padded to the width."""
         return _fitted(text, self.width) if self.is_text else text.rjust(self.width)
+
+
+def _headers(columns: Sequence[_Column]) -> Iterator[Text]:
+    """Yield the lines of the headers, which stand on their last line."""
+    height = max(len(column.header_lines) for column in columns)
+    for level in range(height, 0, -1):
+        words = (column.header_lines[-level] if level <= len(column.header_lines) else "" for column in columns)
+        line = _GAP.join(column.aligned(word) for column, word in zip(columns, words, strict=True))
+        yield Text(line.rstrip(), style="dim")
 
 
 def _one_line_each(numbers: Sequence[_Column], names: Sequence[_Column], room: int | None) -> Iterator[Text]:
@@ -104,7 +119,7 @@ def _one_line_each(numbers: Sequence[_Column], names: Sequence[_Column], room: i
     last = names[-1]
     used = sum(column.width + len(_GAP) for column in ordered)
     left = None if room is None else max(room - sum(c.width + len(_GAP) for c in names[:-1]), _NARROWEST_NAME // 2)
-    yield Text(_GAP.join([*(column.aligned(column.header) for column in ordered), last.header]), style="dim")
+    yield from _headers([*ordered, last])
     for row, name in enumerate(last.cells):
         first, *more = [name] if left is None else _folded(name, left)
         yield Text(_GAP.join([*(column.aligned(column.cells[row]) for column in ordered), first]).rstrip())
@@ -112,36 +127,55 @@ def _one_line_each(numbers: Sequence[_Column], names: Sequence[_Column], room: i
 
 
 def _names_above(numbers: Sequence[_Column], names: Sequence[_Column], width: int) -> Iterator[Text]:
-    """Yield the names of a row on lines of their own, and its numbers below."""
-    yield Text(_GAP.join(column.aligned(column.header) for column in numbers), style="dim")
+    """Yield the names of a row on lines of their own, and its numbers below, on as many lines as they need."""
+    lines: list[list[_Column]] = [[]]
+    for column in numbers:
+        if lines[-1] and sum(c.width + len(_GAP) for c in lines[-1]) + column.width > width:
+            lines.append([])
+        lines[-1].append(column)
+    for line in lines:
+        yield from _headers(line)
     for row in range(len(names[-1].cells)):
         yield from _name_lines(names, row, width)
-        yield Text(_GAP.join(column.aligned(column.cells[row]) for column in numbers))
+        for line in lines:
+            yield Text(_GAP.join(column.aligned(column.cells[row]) for column in line).rstrip())
 
 
-def _one_line_per_part(numbers: Sequence[_Column], names: Sequence[_Column], width: int) -> Iterator[Text]:
+class _Parts:
+    """Columns seen as a small table per row: a line for each part, a column for each statistic."""
+
+    def __init__(self, numbers: Sequence[_Column]) -> None:
+        self.facts = [column for column in numbers if column.spec.part is None]
+        placed = [(column.spec.part, column.spec.statistic, column) for column in numbers]
+        self._columns = {(part, statistic): column for part, statistic, column in placed if part and statistic}
+        self.names = list(dict.fromkeys(part for part, _ in self._columns))
+        self._label = max(map(len, self.names), default=0)
+        self._widths = {statistic: len(statistic) for _, statistic in self._columns}
+        for (_, statistic), column in self._columns.items():
+            self._widths[statistic] = max(self._widths[statistic], *map(len, column.cells))
+        self.width = self._label + sum(width + len(_GAP) for width in self._widths.values())
+
+    @property
+    def header(self) -> str:
+        """The names of the statistics above their columns."""
+        return _GAP.join([" " * self._label, *(name.rjust(width) for name, width in self._widths.items())])
+
+    def line(self, part: str, row: int) -> str:
+        """Return the statistics of one part of a row."""
+        columns = ((self._columns.get((part, name)), width) for name, width in self._widths.items())
+        cells = (("" if column is None else column.cells[row]).rjust(width) for column, width in columns)
+        return _GAP.join([part.ljust(self._label), *cells]).rstrip()
+
+
+def _one_line_per_part(parts: _Parts, names: Sequence[_Column], width: int) -> Iterator[Text]:
     """Yield names and facts of a row, and then a line for each part with its statistics."""
-    facts = [column for column in numbers if column.spec.part is None]
-    parts = list(dict.fromkeys(column.spec.part for column in numbers if column.spec.part))
-    statistics = list(dict.fromkeys(column.spec.statistic for column in numbers if column.spec.statistic))
-    by_place = {(column.spec.part, column.spec.statistic): column for column in numbers}
-    label = max(map(len, parts))
-    widths = [
-        max(len(name), *(by_place[part, name].width for part in parts if (part, name) in by_place))
-        for name in statistics
-    ]
-    header = [" " * label, *(name.rjust(size) for name, size in zip(statistics, widths, strict=True))]
-    yield Text(_GAP + _GAP.join(header), style="dim")
+    yield Text(parts.header, style="dim")
     for row in range(len(names[-1].cells)):
         yield from _name_lines(names, row, width)
-        known = ", ".join(f"{column.header} {column.cells[row]}" for column in facts if column.cells[row])
-        yield from (Text(_GAP + line, style="dim") for line in _folded(known, width - len(_GAP)))
-        for part in parts:
-            cells = [
-                (by_place[part, name].cells[row] if (part, name) in by_place else "").rjust(size)
-                for name, size in zip(statistics, widths, strict=True)
-            ]
-            yield Text((_GAP + _GAP.join([part.ljust(label), *cells])).rstrip())
+        known = ", ".join(f"{column.header} {column.cells[row]}" for column in parts.facts if column.cells[row])
+        yield from (Text(line, style="dim") for line in _folded(known, width))
+        for part in parts.names:
+            yield Text(parts.line(part, row))
 
 
 def _name_lines(names: Sequence[_Column], row: int, width: int) -> Iterator[Text]:

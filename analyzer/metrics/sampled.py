@@ -14,7 +14,7 @@ from ..samples import FEWEST_SAMPLES, Sampled
 from ..trace import Device
 from ..view import DeviceView, View
 
-_NO_SAMPLES = (
+NO_SAMPLES = (
     "GPU metrics were not sampled; record with --gpu-metrics-devices=all (Turing or newer, Orin or newer; needs root)"
 )
 _RATIOS = {
@@ -81,7 +81,7 @@ def compute(view: View) -> Iterator[Result]:
     """
     devices = [device for device in view.devices if device.sampled]
     if not devices:
-        yield from (NotMeasured(name, _NO_SAMPLES) for name in METRIC.provides)
+        yield from (NotMeasured(name, NO_SAMPLES) for name in METRIC.provides)
         return
     phases = phases_of(view)
     for device in devices:

@@ -27,6 +27,8 @@ def _drawn(block: blocks.Block) -> str:
             return _escaped(text)
         case blocks.KeyValues(rows) | blocks.Points(rows):
             return "\n".join(f"- **{_escaped(label)}**: {_escaped(text)}" for label, text in rows)
+        case blocks.Advice():
+            return _advice(block)
         case blocks.Table(columns, rows, note):
             header = [(column.title, column.align) for column in columns]
             return _table(header, rows, note)
@@ -36,6 +38,12 @@ def _drawn(block: blocks.Block) -> str:
             return _table(header, rows, note)
         case _:
             assert_never(block)
+
+
+def _advice(block: blocks.Advice) -> str:
+    lines = [f"**{_escaped(block.title)}** ({_escaped(block.stake)}; confidence {block.confidence})", ""]
+    lines += [f"- {_escaped(line)}" for line in block.evidence]
+    return "\n".join([*lines, "", _escaped(f"To do: {block.remedy}"), "", _escaped(f"Limits: {block.limits}")])
 
 
 def _label(label: str) -> str:

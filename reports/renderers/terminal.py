@@ -50,7 +50,7 @@ def draw(report: Report, console: Console) -> None:
         console.print()
         console.print(Text(section.title.upper(), style="bold cyan"))
         for number, block in enumerate(section.blocks):
-            if number and isinstance(block, blocks.Table | blocks.Bars | blocks.KeyValues):
+            if number and not isinstance(block, blocks.Points):
                 console.print()
             console.print(Padding(_drawn(block, console), (0, 0, 0, _INDENT), expand=False))
 
@@ -63,12 +63,32 @@ def _drawn(block: blocks.Block, console: Console) -> Text | RichTable:
             return _pairs(rows, "dim")
         case blocks.Points(items):
             return _pairs(items, "yellow")
+        case blocks.Advice():
+            return _advice(block)
         case blocks.Table():
             return _table(block, console.width - _INDENT)
         case blocks.Bars():
             return _bars(block, unicode="utf" in console.encoding.lower())
         case _:
             assert_never(block)
+
+
+_SEVERITY_STYLE = {"high": "bold red", "medium": "bold yellow", "low": "bold", "info": "dim"}
+
+
+def _advice(block: blocks.Advice) -> RichTable:
+    """Draw a finding: title and stake, then evidence, remedy and limits under their labels."""
+    grid = RichTable.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column(overflow="fold")
+    evidence = "; ".join(block.evidence)
+    rows = (("why", evidence), ("to do", block.remedy), ("limits", f"{block.limits} Confidence {block.confidence}."))
+    for label, text in rows:
+        grid.add_row(Text(label), Text(text))
+    outer = RichTable.grid()
+    outer.add_row(Text.assemble((block.title, _SEVERITY_STYLE[block.severity]), (f"  {block.stake}", "")))
+    outer.add_row(Padding(grid, (0, 0, 0, 3)))
+    return outer
 
 
 def _pairs(rows: tuple[tuple[str, str], ...], label_style: str) -> RichTable:

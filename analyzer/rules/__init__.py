@@ -1,0 +1,1 @@
+"""Rules: one file each, which declares `RULE`. They look at measurements, never at the trace."""

@@ -1,0 +1,80 @@
+"""The capture cannot answer a question that matters for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..analysis import Analysis
+from ..causes import Cause
+from ..rule import Evidence, Finding, Rule
+from ._idle import idle_of, windows
+
+_MUCH = 0.20
+_SOME = 0.05
+
+
+def check(analysis: Analysis) -> Iterator[Finding]:
+    """Tell, as `info`, when much of the time cannot be explained by this capture.
+
+    That is: CUDA graphs traced as a whole take at least 20 % of the window; at least 5 % of it is idle without a known
+    launch; the profiler itself occupied the launching thread for at least 5 % of it; no iterations were found. At stake
+    is 0: nothing is known to be wrong.
+    """
+    for device_id, window in windows(analysis):
+        graphs = analysis.value("graph_time_sum", device_id) or 0
+        if graphs >= _MUCH * window:
+            yield _finding(
+                device_id,
+                "Most GPU work is inside CUDA graphs that were traced as a whole",
+                Evidence("graph_time_sum", graphs, "ns", "time of graphs whose kernels are not in the trace"),
+                "Record once more with --cuda-graph-trace=node to see the kernels; keep this trace for the timing.",
+            )
+        unattributed = idle_of(analysis, device_id, Cause.UNATTRIBUTED)
+        if unattributed >= _SOME * window:
+            yield _finding(
+                device_id,
+                "Idle time before operations without API call cannot be explained",
+                Evidence("gpu_idle_by_cause", unattributed, "ns", "idle, unattributed"),
+                "Record the whole run with --trace=cuda; cut traces and unified-memory migrations have no launches.",
+            )
+        overhead = idle_of(analysis, device_id, Cause.PROFILER_OVERHEAD)
+        if overhead >= _SOME * window:
+            yield _finding(
+                device_id,
+                "The profiler itself held the launching thread up",
+                Evidence("gpu_idle_by_cause", overhead, "ns", "idle, profiler overhead"),
+                "Trace less (only cuda,nvtx), keep call stacks and memory usage off, or shorten the capture.",
+            )
+    if analysis.devices and not analysis.window.iterations and analysis.value("gpu_busy") is not None:
+        reason = analysis.reason("iteration_period") or ""
+        if analysis.window.mode == "all" and reason:
+            yield _finding(
+                None,
+                "No repeated iterations were found, so start-up and warm-up are inside the numbers",
+                Evidence("window", analysis.value("window") or 0, "ns", "the window covers the whole capture"),
+                "Put an NVTX range around each inference, or name ranges that the trace has with --nvtx.",
+            )
+
+
+def _finding(device_id: int | None, title: str, evidence: Evidence, remedy: str) -> Finding:
+    return Finding(
+        rule=RULE.id,
+        severity="info",
+        title=title,
+        time_at_stake_ns=0,
+        evidence=(evidence,),
+        remedy=remedy,
+        confidence="high",
+        limits="This is about the recording, not about the program.",
+        device_id=device_id,
+    )
+
+
+RULE = Rule(
+    id="capture_limits",
+    title="What the capture cannot answer",
+    needs=("gpu_busy",),
+    threshold="graphs as a whole >= 20 %, unattributed or profiler overhead >= 5 % of the window; no iterations",
+    reference="Nitro",
+    check=check,
+)

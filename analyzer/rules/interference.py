@@ -1,0 +1,56 @@
+"""Another process uses the GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..analysis import Analysis
+from ..rule import Evidence, Finding, Rule, severity_of
+from ._idle import windows
+
+_LEAST_ACTIVE = 0.05
+
+
+def check(analysis: Analysis) -> Iterator[Finding]:
+    """Fire when SMs are active for at least 5 % of the time in which the trace has no GPU operation.
+
+    At stake is the window times that activity: what the other work takes, if it goes on at the same rate.
+    """
+    for device_id, window in windows(analysis):
+        parts = analysis.parts("sm_active_without_operations", device_id)
+        worst = max((part.value for part in parts.values()), default=0.0)
+        if worst < _LEAST_ACTIVE:
+            continue
+        stake = round(min(worst, 1.0) * window)
+        evidence = tuple(
+            Evidence("sm_active_without_operations", part.value, "ratio", f"SM active {by} ({part.count} samples)")
+            for by, part in parts.items()
+            if by != "anywhere"
+        )
+        yield Finding(
+            rule=RULE.id,
+            severity=severity_of(stake, window),
+            title="The GPU is busy while this trace has no work on it: another process uses it",
+            time_at_stake_ns=stake,
+            evidence=evidence,
+            remedy=(
+                "Look for other users of the GPU (nvidia-smi, tegrastats, a desktop, a second container) and stop "
+                "them before measuring; or record all processes in one session."
+            ),
+            confidence="medium",
+            limits=(
+                "The sampler sees the whole GPU and cannot tell whose work it is; work that CUDA tracing does not record "
+                "(graphics, video) looks the same. Sampled values of this trace include it."
+            ),
+            device_id=device_id,
+        )
+
+
+RULE = Rule(
+    id="interference",
+    title="Interference",
+    needs=("sm_active_without_operations",),
+    threshold="SM active >= 5 % where the trace has no operation",
+    reference="Nitro",
+    check=check,
+)

@@ -1,0 +1,61 @@
+"""SMs hold warps that rarely issue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..analysis import Analysis
+from ..rule import Evidence, Finding, Rule, severity_of
+from ._idle import windows
+
+_LEAST_ACTIVE = 0.3
+_LEAST_ISSUE = 0.15
+
+
+def check(analysis: Analysis) -> Iterator[Finding]:
+    """Fire when SMs are active for at least 30 % of the window and issue less than 15 % of what they could meanwhile.
+
+    At stake is the active SM time times the share of issue slots beyond 15 % that stay empty: an upper bound, since no
+    real kernel issues in every slot.
+    """
+    for device_id, window in windows(analysis):
+        active, issue = analysis.find("sm_active_ratio", device_id), analysis.find("sm_issue_ratio", device_id)
+        if active is None or issue is None or active.value < _LEAST_ACTIVE:
+            continue
+        efficiency = issue.value / active.value
+        if efficiency >= _LEAST_ISSUE:
+            continue
+        stake = round(window * active.value * (1 - efficiency / _LEAST_ISSUE))
+        dram = analysis.parts("dram_throughput", device_id)
+        evidence = [
+            Evidence("sm_active_ratio", active.value, "ratio", "SM-cycles with a warp"),
+            Evidence("sm_issue_ratio", issue.value, "ratio", "issue slots used"),
+        ]
+        evidence += [Evidence("dram_throughput", part.value, "ratio", f"DRAM {by}") for by, part in dram.items()]
+        yield Finding(
+            rule=RULE.id,
+            severity=severity_of(stake, window),
+            title="SMs are active but rarely issue: warps wait for memory or for each other",
+            time_at_stake_ns=stake,
+            evidence=tuple(evidence),
+            remedy=(
+                "Profile the top kernels with Nsight Compute for their stall reasons; fuse element-wise kernels to save"
+                " memory traffic, use half precision and tensor cores, and pair memory-bound with compute-bound work."
+            ),
+            confidence="medium",
+            limits=(
+                "Tensor-core kernels do much work with few instructions; where tensor pipes are busy, a low issue rate "
+                "is no fault. The time at stake is an upper bound."
+            ),
+            device_id=device_id,
+        )
+
+
+RULE = Rule(
+    id="issue_low",
+    title="Low issue rate",
+    needs=("sm_active_ratio", "sm_issue_ratio"),
+    threshold="SM active >= 30 %, SM issue / SM active < 15 %",
+    reference="Nsight Systems GPU metrics: SM Issue is instructions against four per cycle",
+    check=check,
+)
