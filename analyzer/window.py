@@ -164,7 +164,7 @@ def _whole(operations: Operations, mode: str) -> Window:
     if mode == "auto":
         reason = f"no repeated iteration was found (NVTX, graph launches, kernel names), so {reason}"
     starts, ends = zip(*by_device.values(), strict=True)
-    return Window(min(starts), max(ends), "all", reason, by_device=by_device)
+    return Window(min(starts), max(ends), mode, reason, by_device=by_device)
 
 
 def _explicit(operations: Operations, since_ns: int | None, until_ns: int | None) -> Window:

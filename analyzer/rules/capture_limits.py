@@ -45,15 +45,14 @@ def check(analysis: Analysis) -> Iterator[Finding]:
                 Evidence("gpu_idle_by_cause", overhead, "ns", "idle, profiler overhead"),
                 "Trace less (only cuda,nvtx), keep call stacks and memory usage off, or shorten the capture.",
             )
-    if analysis.devices and not analysis.window.iterations and analysis.value("gpu_busy") is not None:
-        reason = analysis.reason("iteration_period") or ""
-        if analysis.window.mode == "all" and reason:
-            yield _finding(
-                None,
-                "No repeated iterations were found, so start-up and warm-up are inside the numbers",
-                Evidence("window", analysis.value("window") or 0, "ns", "the window covers the whole capture"),
-                "Put an NVTX range around each inference, or name ranges that the trace has with --nvtx.",
-            )
+    window_ns = analysis.value("window")
+    if analysis.window.mode == "auto" and not analysis.window.iterations and window_ns:
+        yield _finding(
+            None,
+            "No repeated iterations were found, so start-up and warm-up are inside the numbers",
+            Evidence("window", window_ns, "ns", "the window covers the whole capture"),
+            "Put an NVTX range around each inference, or name ranges that the trace has with --nvtx.",
+        )
 
 
 def _finding(device_id: int | None, title: str, evidence: Evidence, remedy: str) -> Finding:

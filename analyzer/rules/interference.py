@@ -39,8 +39,8 @@ def check(analysis: Analysis) -> Iterator[Finding]:
             ),
             confidence="medium",
             limits=(
-                "The sampler sees the whole GPU and cannot tell whose work it is; work that CUDA tracing does not record "
-                "(graphics, video) looks the same. Sampled values of this trace include it."
+                "The sampler sees the whole GPU and cannot tell whose work it is; work that CUDA tracing does not "
+                "record (graphics, video) looks the same. Sampled values of this trace include it."
             ),
             device_id=device_id,
         )

@@ -14,15 +14,15 @@ _FULL = 0.80
 
 
 def check(analysis: Analysis) -> Iterator[Finding]:
-    """Fire when two phases side by side share less than 10 % of the shorter one.
+    """Fire when two phases side by side in repeated iterations share less than 10 % of the shorter one.
 
-    At stake is the part of the shorter phase that does not overlap yet and in which a GPU is busy: with room for both at
-    full speed, it would vanish. Gaps inside the phase are left out, since they wait for the host and other rules have
+    At stake is the part of the shorter phase that does not overlap yet and in which a GPU is busy: with room for both
+    at full speed, it would vanish. Gaps inside the phase are left out: they wait for the host, and other rules have
     them. It must be at least 5 % of the window; the pair with most at stake is named. Where the SM activity of both
     phases is known and together exceeds 80 %, there is little room and the confidence is low.
     """
     overlap, phases = analysis.table("phase_overlap"), analysis.table("nvtx_phases")
-    if overlap is None or phases is None:
+    if overlap is None or phases is None or not analysis.window.iterations:
         return
     busy = {row["nvtx_path"]: row["gpu_busy_ratio"] or 0.0 for row in phases.frame.to_dicts() if row["in_window"]}
     for device_id, window in windows(analysis):
@@ -43,7 +43,7 @@ def check(analysis: Analysis) -> Iterator[Finding]:
         yield Finding(
             rule=RULE.id,
             severity=severity_of(stake, window),
-            title=f"{names[0]} and {names[1]} run one after the other; overlap could win {worst['bound']:.2f} x at most",
+            title=f"{names[0]} and {names[1]} run one after the other; overlap wins {worst['bound']:.2f} x at most",
             time_at_stake_ns=stake,
             evidence=tuple(evidence),
             remedy=(

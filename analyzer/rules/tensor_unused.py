@@ -46,10 +46,10 @@ def check(analysis: Analysis) -> Iterator[Finding]:
             ),
             remedy=(
                 "Make matrix sizes multiples of 8 (16 for int8), use channels_last for convolutions, allow "
-                "half-precision reduction, and check with Nsight Compute that an HMMA kernel is chosen."
+                "half-precision reduction, and check with Nsight Compute that an HMMA kernel runs."
             ),
             confidence="medium",
-            limits="Which kernels are matrix work is told from their names. Short bursts of tensor work may round to 0 %.",
+            limits="Which kernels are matrix work is told from their names. Short bursts may round to 0 %.",
             device_id=device_id,
         )
 

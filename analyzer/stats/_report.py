@@ -51,12 +51,13 @@ class StatsTable:
 class Report:
     """A named table and how to compute it.
 
-    `needs` lists groups of tables of the trace; of each group at least one table must have rows. `compute` returns
+    `definition` is the text that tells users what is counted and how. `needs` lists groups of tables of the trace; of each group at least one table must have rows. `compute` returns
     a frame with the columns of the report, or without rows; `no_rows` then says why.
     """
 
     name: str
     title: str
+    definition: str
     columns: tuple[StatsColumn, ...]
     needs: tuple[tuple[str, ...], ...]
     compute: Callable[[Trace], pl.DataFrame]

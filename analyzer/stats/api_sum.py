@@ -33,6 +33,7 @@ REPORTS = (
     Report(
         name="cuda_api_sum",
         title="CUDA API calls",
+        definition=__doc__ or "",
         columns=time_columns(_COUNT, StatsColumn("Name", "text")),
         needs=(("api_calls",),),
         compute=api_sum,

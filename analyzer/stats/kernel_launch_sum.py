@@ -105,6 +105,7 @@ REPORTS = (
     Report(
         name="cuda_kern_exec_sum",
         title="Kernels with their launch: call, queue and execution",
+        definition=__doc__ or "",
         columns=(
             *(StatsColumn(name, "identifier") for name in ("PID", "TID", "DevId")),
             *(StatsColumn(name, "integer") for name in ("Count", "QCount")),

@@ -38,6 +38,7 @@ def _report(name: str, title: str, name_column: str) -> Report:
     return Report(
         name=name,
         title=title,
+        definition=__doc__ or "",
         columns=time_columns(_COUNT, StatsColumn("Name", "text")),
         needs=(("kernels",),),
         compute=partial(kernel_sum, name_column=name_column),

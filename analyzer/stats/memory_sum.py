@@ -90,6 +90,7 @@ REPORTS = (
     Report(
         name="cuda_gpu_mem_time_sum",
         title="Copies and memsets by time",
+        definition=__doc__ or "",
         columns=time_columns(_COUNT, StatsColumn("Operation", "text")),
         needs=_NEEDS,
         compute=memory_time_sum,
@@ -99,6 +100,7 @@ REPORTS = (
     Report(
         name="cuda_gpu_mem_size_sum",
         title="Copies and memsets by size",
+        definition=__doc__ or "",
         columns=(
             StatsColumn("Total (MB)", "megabytes"),
             StatsColumn(_COUNT, "integer"),

@@ -217,6 +217,7 @@ REPORTS = (
     Report(
         name="nvtx_gpu_proj_sum",
         title="NVTX ranges projected onto the GPU",
+        definition=__doc__ or "",
         columns=_COLUMNS,
         needs=(("nvtx_events",), ("api_calls",), _OPERATION_TABLES),
         compute=nvtx_projection_sum,

@@ -33,6 +33,7 @@ REPORTS = (
     Report(
         name="nvtx_sum",
         title="NVTX ranges on the CPU",
+        definition=__doc__ or "",
         columns=time_columns(_COUNT, StatsColumn("Style", "label"), StatsColumn("Range", "text")),
         needs=(("nvtx_events",),),
         compute=nvtx_sum,

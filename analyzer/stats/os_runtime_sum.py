@@ -33,6 +33,7 @@ REPORTS = (
     Report(
         name="osrt_sum",
         title="Operating-system calls",
+        definition=__doc__ or "",
         columns=time_columns(_COUNT, StatsColumn("Name", "text")),
         needs=(("os_calls",),),
         compute=os_runtime_sum,

@@ -1,0 +1,54 @@
+"""The GPU is the limit: which kernels to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..analysis import Analysis
+from ..rule import Evidence, Finding, Rule
+from ._idle import windows
+
+_LEAST_BUSY = 0.9
+
+
+def check(analysis: Analysis) -> Iterator[Finding]:
+    """Tell, as `info`, that a device was busy for at least 90 % of the window, and which kernels take most of it.
+
+    At stake is 0: being busy is no fault. Only less or faster GPU work makes such a run shorter.
+    """
+    for device_id, window in windows(analysis):
+        busy = analysis.value("gpu_busy", device_id) or 0
+        if busy < _LEAST_BUSY * window:
+            continue
+        evidence = [Evidence("gpu_busy", busy, "ns", f"busy, {busy / window:.1%} of the window")]
+        for name in ("kernels", "graphs"):
+            table = analysis.table(name, device_id)
+            if table is not None and len(table.frame):
+                top = table.frame.head(3)
+                rows = tuple(top.select(top.columns[0], "count", "total_ns", "share").to_dicts())
+                total = int(top["total_ns"].sum())
+                evidence.append(Evidence(name, total, "ns", f"in the top {len(top)} {name}", rows))
+        yield Finding(
+            rule=RULE.id,
+            severity="info",
+            title="The GPU is the limit",
+            time_at_stake_ns=0,
+            evidence=tuple(evidence),
+            remedy=(
+                "Shorten the top kernels: lower precision, fused or better kernels, fewer tokens or pixels; profile "
+                "them with Nsight Compute first. Host-side changes will not make this run faster."
+            ),
+            confidence="high",
+            limits="Busy says that something ran, not that it filled the GPU; sampled SM activity would tell.",
+            device_id=device_id,
+        )
+
+
+RULE = Rule(
+    id="gpu_bound",
+    title="GPU-bound",
+    needs=("gpu_busy",),
+    threshold="busy >= 90 % of the window",
+    reference="Nitro",
+    check=check,
+)

@@ -1,0 +1,50 @@
+"""Element-wise kernels in a row that fusion would merge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..analysis import Analysis
+from ..rule import Evidence, Finding, Rule, severity_of
+from ._idle import windows
+
+_LEAST_SHARE = 0.05
+
+
+def check(analysis: Analysis) -> Iterator[Finding]:
+    """Fire when element-wise kernels that directly follow another one on their stream take 5 % of the window or more.
+
+    At stake is the time of these second kernels: what vertical fusion could save at most.
+    """
+    for device_id, window in windows(analysis):
+        time = analysis.find("fusable_kernel_time", device_id)
+        if time is None or time.value < _LEAST_SHARE * window:
+            continue
+        pairs = analysis.table("fusion_candidates", device_id)
+        rows = () if pairs is None else tuple(pairs.frame.head(3).to_dicts())
+        yield Finding(
+            rule=RULE.id,
+            severity=severity_of(time.value, window),
+            title="Element-wise kernels run one after another and could be fused",
+            time_at_stake_ns=int(time.value),
+            evidence=(
+                Evidence("fusion_candidates", time.value, "ns", f"in {time.count:,} kernels that follow one", rows),
+            ),
+            remedy=(
+                "Let a compiler merge them (torch.compile, TensorRT, nvFuser) or write one kernel for the chain: each "
+                "merged kernel saves a pass over memory and a launch."
+            ),
+            confidence="medium",
+            limits="Kernels are told apart by name; whether the second reads what the first wrote is not recorded.",
+            device_id=device_id,
+        )
+
+
+RULE = Rule(
+    id="unfused_chains",
+    title="Unfused element-wise chains",
+    needs=("fusable_kernel_time",),
+    threshold="time of element-wise kernels directly after another one >= 5 % of the window",
+    reference="Nitro",
+    check=check,
+)
