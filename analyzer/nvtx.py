@@ -49,7 +49,7 @@ class Ranges:
     `parent` is the position of the smallest range around a range on its thread, or -1; `path` is an index into
     `paths`, the chain of names from the outermost range down with counters replaced by `#`. `name` is an index into
     `names`, where a range of a named domain reads `domain:text` as in NVIDIA's reports. A range that the capture
-    did not see end lasts until the last NVTX event.
+    did not see end lasts until the last NVTX event. On `tangled_threads`, ranges overlap without nesting.
     """
 
     starts: Int64
@@ -63,6 +63,7 @@ class Ranges:
     has_payload: npt.NDArray[np.bool_]
     names: tuple[str, ...]
     paths: tuple[str, ...]
+    tangled_threads: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -79,9 +80,24 @@ class Ranges:
         depths = np.concatenate((self.depth[mine], -self.depth[mine]))
         order = np.lexsort((depths, kinds, moments))
         inside_after = np.concatenate((mine, self.parent[mine]))[order]
+        if global_tid in self.tangled_threads:
+            inside_after = self._innermost_by_sweep(np.concatenate((mine, mine))[order], kinds[order])
         starts, ends = moments[order][:-1], moments[order][1:]
         keep = (ends > starts) & (inside_after[:-1] >= 0)
         return Intervals(starts[keep], ends[keep]), self.path[inside_after[:-1][keep]]
+
+    def _innermost_by_sweep(self, rows: Index, is_start: npt.NDArray[np.int8]) -> Index:
+        """Return the innermost open range after each event: the deepest, and of equals the one begun last."""
+        open_rows: list[int] = []
+        innermost = np.full(len(rows), NO_ROW, np.intp)
+        for position, (row, begins) in enumerate(zip(rows.tolist(), is_start.tolist(), strict=True)):
+            if begins:
+                open_rows.append(row)
+            elif row in open_rows:
+                open_rows.remove(row)
+            if open_rows:
+                innermost[position] = max(open_rows, key=lambda other: (int(self.depth[other]), other))
+        return innermost
 
     def path_at(self, global_tid: int, times: Int64) -> npt.NDArray[np.int32]:
         """Return the path of the innermost range of a thread at each moment, -1 outside all ranges."""
@@ -125,7 +141,7 @@ def ranges_of(trace: Trace) -> Ranges:
     order = np.lexsort((-ends, starts, thread))
     names, name = _display_names(events, trace.nvtx_domains)
     starts, ends, thread, name = starts[order], ends[order], thread[order], name[order]
-    parent, depth = _nesting(starts, ends, thread)
+    parent, depth, tangled = _nesting(starts, ends, thread)
     paths, path = _paths(names, name, parent, depth)
     payload = events["payload"].cast(pl.Int64).gather(order)
     return Ranges(
@@ -140,6 +156,7 @@ def ranges_of(trace: Trace) -> Ranges:
         payload.is_not_null().to_numpy(),
         names,
         paths,
+        tangled,
     )
 
 
@@ -214,8 +231,9 @@ def _display_names(
     return names, name.astype(np.int32)
 
 
-def _nesting(starts: Int64, ends: Int64, thread: Int64) -> tuple[Index, npt.NDArray[np.int32]]:
-    """Return parent and depth of ranges ordered by (thread, start, longest first)."""
+def _nesting(starts: Int64, ends: Int64, thread: Int64) -> tuple[Index, npt.NDArray[np.int32], frozenset[int]]:
+    """Return parent and depth of ranges ordered by (thread, start, longest first), and the tangled threads."""
+    tangled: set[int] = set()
     parent = np.full(len(starts), NO_ROW, np.intp)
     depth = np.zeros(len(starts), np.int32)
     for global_tid in np.unique(thread):
@@ -228,9 +246,10 @@ def _nesting(starts: Int64, ends: Int64, thread: Int64) -> tuple[Index, npt.NDAr
         inside = local >= 0
         if (level < 0).any() or (own_ends[inside] > own_ends[local[inside]]).any():
             local, level = _parents_by_stack(own_starts, own_ends)
+            tangled.add(int(global_tid))
         parent[mine] = np.where(local >= 0, mine[np.maximum(local, 0)], NO_ROW)
         depth[mine] = level
-    return parent, depth
+    return parent, depth, frozenset(tangled)
 
 
 def _parents_by_level(level: Index) -> Index:

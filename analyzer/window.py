@@ -64,7 +64,7 @@ class Window:
 
     `by_device` has (start, end) for devices whose window is their own (`all`); others share `start_ns`, `end_ns`.
     `iterations` are those whose first operations tile the window; the last of them ends it. `dropped` names
-    iterations that were found and left out, with the rule.
+    iterations that were found and left out, with the rule. `is_fallback`: `auto` found no iterations.
     """
 
     start_ns: int
@@ -74,6 +74,7 @@ class Window:
     iterations: tuple[Iteration, ...] = ()
     dropped: tuple[tuple[str, str], ...] = ()
     by_device: dict[int, tuple[int, int]] = field(default_factory=dict)
+    is_fallback: bool = False
 
     def of_device(self, device_id: int) -> tuple[int, int]:
         """Return start and end of the window on a device, ns."""
@@ -164,7 +165,7 @@ def _whole(operations: Operations, mode: str) -> Window:
     if mode == "auto":
         reason = f"no repeated iteration was found (NVTX, graph launches, kernel names), so {reason}"
     starts, ends = zip(*by_device.values(), strict=True)
-    return Window(min(starts), max(ends), mode, reason, by_device=by_device)
+    return Window(min(starts), max(ends), "all", reason, by_device=by_device, is_fallback=mode == "auto")
 
 
 def _explicit(operations: Operations, since_ns: int | None, until_ns: int | None) -> Window:

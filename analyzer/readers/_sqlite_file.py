@@ -46,6 +46,9 @@ def head_of(path: Path, size: int = 512) -> bytes:
 
 def compression_of(path: Path) -> str | None:
     """Return the name of the compression that the file's first bytes show, or `None`."""
+    # A pipe would have to be waited for, and cannot be read twice.
+    if path.is_fifo():
+        raise InputError(f"{path}: this is a pipe, not a regular file; write the data to a file first.")
     try:
         with path.open("rb") as raw:
             head = raw.read(8)
@@ -154,7 +157,7 @@ class SqliteFile:
         """
         try:
             return self._connection.execute(sql, parameters).fetchall()
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise self._damaged(error) from None
 
     def integers(
@@ -255,9 +258,10 @@ class SqliteFile:
         names = self.rows("select name from sqlite_master where type in ('table', 'view') order by name")
         return {name: tuple(row[1] for row in self.rows(f"pragma table_info({quoted(name)})")) for (name,) in names}
 
-    def _damaged(self, error: sqlite3.DatabaseError) -> InputError:
+    def _damaged(self, error: sqlite3.DatabaseError | UnicodeDecodeError) -> InputError:
         return InputError(
-            f"{self.path}: the SQLite file is damaged ({error}); copy it again or export the report again."
+            f"{self.path}: the SQLite file is damaged ({' '.join(str(error).split())}); "
+            "copy it again or export the report again."
         )
 
     def _check_header(self, header: bytes) -> None:

@@ -113,6 +113,8 @@ class _TablesOnDemand(Mapping[str, pl.DataFrame | None]):
             return self._conform(table, self._nvtx(raw, chosen))
         frame = raw.select(pl.col(source).alias(name) for name, source in chosen.items())
         frame = self._checked(table, frame)
+        if "global_tid" in frame.columns:
+            frame = frame.with_columns(pl.col("global_tid").fill_null(0))
         strings = {column.name for column in table.columns if column.string} & set(chosen)
         frame = frame.with_columns(self._named(frame[name]) for name in sorted(strings))
         if table.name in _GPU_TABLES:

@@ -46,7 +46,7 @@ def check(analysis: Analysis) -> Iterator[Finding]:
                 "Trace less (only cuda,nvtx), keep call stacks and memory usage off, or shorten the capture.",
             )
     window_ns = analysis.value("window")
-    if analysis.window.mode == "auto" and not analysis.window.iterations and window_ns:
+    if analysis.window.is_fallback and window_ns:
         yield _finding(
             None,
             "No repeated iterations were found, so start-up and warm-up are inside the numbers",

@@ -51,8 +51,9 @@ class StatsTable:
 class Report:
     """A named table and how to compute it.
 
-    `definition` is the text that tells users what is counted and how. `needs` lists groups of tables of the trace; of each group at least one table must have rows. `compute` returns
-    a frame with the columns of the report, or without rows; `no_rows` then says why.
+    `definition` tells users what is counted and how. `needs` lists groups of tables of the trace; of each group at
+    least one table must have rows. `compute` returns a frame with the columns of the report, or without rows;
+    `no_rows` then says why.
     """
 
     name: str

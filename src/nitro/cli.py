@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import os
+import signal
 import sys
 
 import click
@@ -46,6 +46,9 @@ def main() -> None:
     """Run the command line and exit."""
     # One short run makes few reference cycles; looking for them costs more than it frees.
     gc.disable()
+    # Where the reader of a pipe leaves (`| head`), end as other tools do, and not with an error of our own.
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         sys.exit(group.main(standalone_mode=False) or 0)
     except NitroError as error:
@@ -59,10 +62,6 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("nitro-analyze: interrupted.", err=True)
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader of a pipe has left (`| head`). Python would complain once more while it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
 
 
 if __name__ == "__main__":
