@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import re
 
+_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _NOISE = re.compile(
     r"\bvoid |\bat::native::|\b\(anonymous namespace\)::|<unnamed>::|\((?:int|bool|unsigned int|long)\)"
 )
+
+
+def printable(text: str) -> str:
+    """Return the text with characters that steer a terminal or turn the direction of writing made visible.
+
+    Names in a trace are a stranger's input: an escape sequence in a kernel name must not reach the terminal.
+    """
+    return _STEERING.sub("\N{REPLACEMENT CHARACTER}", text.replace("\n", " ").replace("\t", " "))
 
 
 def kernel_label(name: str) -> str:

@@ -7,6 +7,7 @@ import re
 from typing_extensions import assert_never
 
 from .. import blocks
+from ..names import printable
 from ..report import Report
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|])")
@@ -63,4 +64,4 @@ def _table(
 
 
 def _escaped(text: str) -> str:
-    return _SPECIAL.sub(r"\\\1", text.replace("\n", " "))
+    return _SPECIAL.sub(r"\\\1", printable(text))

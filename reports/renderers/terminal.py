@@ -13,6 +13,7 @@ from rich.text import Text
 from typing_extensions import assert_never
 
 from .. import blocks
+from ..names import printable
 from ..palette import COLOURS
 from ..report import Report
 
@@ -45,7 +46,7 @@ def print_report(report: Report, stream: IO[str]) -> None:
 
 def draw(report: Report, console: Console) -> None:
     """Draw a report on a console."""
-    console.print(Text(report.title, style="bold"), Text(report.subtitle, style="dim"), sep="\n")
+    console.print(_text(report.title, style="bold"), _text(report.subtitle, style="dim"), sep="\n")
     for section in report.sections:
         console.print()
         console.print(Text(section.title.upper(), style="bold cyan"))
@@ -55,10 +56,14 @@ def draw(report: Report, console: Console) -> None:
             console.print(Padding(_drawn(block, console), (0, 0, 0, _INDENT), expand=False))
 
 
+def _text(text: str, style: str = "") -> Text:
+    return Text(printable(text), style=style)
+
+
 def _drawn(block: blocks.Block, console: Console) -> Text | RichTable:
     match block:
         case blocks.Paragraph(text):
-            return Text(text)
+            return _text(text)
         case blocks.KeyValues(rows):
             return _pairs(rows, "dim")
         case blocks.Points(items):
@@ -84,9 +89,9 @@ def _advice(block: blocks.Advice) -> RichTable:
     evidence = "; ".join(block.evidence)
     rows = (("why", evidence), ("to do", block.remedy), ("limits", f"{block.limits} Confidence {block.confidence}."))
     for label, text in rows:
-        grid.add_row(Text(label), Text(text))
+        grid.add_row(_text(label), _text(text))
     outer = RichTable.grid()
-    outer.add_row(Text.assemble((block.title, _SEVERITY_STYLE[block.severity]), (f"  {block.stake}", "")))
+    outer.add_row(Text.assemble((printable(block.title), _SEVERITY_STYLE[block.severity]), f"  {block.stake}"))
     outer.add_row(Padding(grid, (0, 0, 0, 3)))
     return outer
 
@@ -96,7 +101,7 @@ def _pairs(rows: tuple[tuple[str, str], ...], label_style: str) -> RichTable:
     grid.add_column(style=label_style, max_width=30)
     grid.add_column(overflow="fold")
     for label, text in rows:
-        grid.add_row(Text(label), Text(text))
+        grid.add_row(_text(label), _text(text))
     return grid
 
 
@@ -121,7 +126,7 @@ def _table(block: blocks.Table, width: int) -> RichTable:
             width=min(size, room) if column.flexible else size,
         )
     for row in block.rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*map(_text, row))
     return table
 
 
@@ -132,9 +137,9 @@ def _bars(block: blocks.Bars, *, unicode: bool) -> RichTable:
     for title in block.value_titles:
         table.add_column(Text(title), justify="right", no_wrap=True)
     for bar in block.bars:
-        label = Text(bar.label, style="" if bar.label.startswith(" ") else "bold")
+        label = _text(bar.label, style="" if bar.label.startswith(" ") else "bold")
         drawn = Text(_bar_text(bar.share, unicode=unicode), style=COLOURS[bar.colour])
-        table.add_row(label, drawn, *map(Text, bar.values))
+        table.add_row(label, drawn, *map(_text, bar.values))
     return table
 
 
