@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .causes import Cause, class_of_call
+from .distinct import distinct
 from .intervals import Int64, Intervals, running_end
 from .operations import NO_ROW, Operations, stream_keys
 from .tables import enum_texts
@@ -131,7 +132,7 @@ class IdleAttribution:
 
     def prepare(self, gaps: Gaps) -> None:
         """Make what all parts need, so that parts can then be split in several threads."""
-        for global_tid in np.unique(self._thread[gaps.ended_by[gaps.ended_by != NO_ROW]]).tolist():
+        for global_tid in distinct(self._thread[gaps.ended_by[gaps.ended_by != NO_ROW]]):
             self._activity.layers(global_tid)
 
     def pieces_of(self, gaps: Gaps, part: slice) -> IdlePieces:
@@ -166,9 +167,9 @@ class IdleAttribution:
         call_from = np.clip(self._call_start[operation], starts, ends)
         call_to = np.clip(self._call_end[operation], starts, ends)
 
-        for global_tid in np.unique(thread):
+        for global_tid in distinct(thread):
             mine = np.flatnonzero((thread == global_tid) & (call_from > starts))
-            stretch = self._activity.split(int(global_tid), Intervals(starts[mine], call_from[mine]))
+            stretch = self._activity.split(global_tid, Intervals(starts[mine], call_from[mine]))
             where = gap[mine[stretch.rows]]
             add(where, stretch.starts, stretch.ends, stretch.codes, np.full(len(where), global_tid, np.int64))
 
@@ -199,7 +200,7 @@ def _after_stream_wait(trace: Trace, operations: Operations, call_start: Int64) 
         return waited
     waits = synchronizations.filter(synchronizations["sync_type"] == STREAM_WAIT_EVENT)
     wait_stream, wait_time = stream_keys(waits), waits["start_ns"].to_numpy()
-    for stream in np.unique(wait_stream):
+    for stream in distinct(wait_stream):
         mine = np.flatnonzero((operations.stream == stream) & (operations.launch != NO_ROW))
         mine = mine[np.argsort(call_start[mine], kind="stable")]
         launches = call_start[mine]

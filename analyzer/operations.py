@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from .distinct import distinct
 from .intervals import Index, Int64
 from .trace import Trace
 
@@ -73,7 +74,7 @@ class Operations:
     @property
     def device_ids(self) -> tuple[int, ...]:
         """Devices with at least one operation, ascending."""
-        return tuple(int(device) for device in np.unique(self.device_id))
+        return tuple(distinct(self.device_id))
 
 
 def operations_of(trace: Trace) -> Operations:
@@ -146,11 +147,11 @@ def _with_launches(operations: Operations, api_calls: pl.DataFrame) -> Operation
     threads = api_calls["global_tid"].to_numpy()
     call_id = api_calls["correlation_id"].fill_null(0).to_numpy()
     order = _outermost_last(api_calls)
-    processes = np.unique(process_of(np.array([threads.min(), threads.max()])))
+    processes = distinct(process_of(np.array([threads.min(), threads.max()])))
     if len(processes) > 1:
-        processes = np.unique(process_of(threads))
+        processes = distinct(process_of(threads))
     launch = operations.launch.copy()
-    for process in processes.tolist():
+    for process in processes:
         # Exports without process ids on operations can still be joined when only one process made calls.
         mine = operations.process == process
         if len(processes) == 1:
@@ -176,16 +177,13 @@ def _row_by_id(
     ids: npt.NDArray[np.uint32], rows: npt.NDArray[np.int32], wanted: npt.NDArray[np.uint32]
 ) -> npt.NDArray[np.int32]:
     """Look ids up in a list where the last entry of an id counts; -1 where an id does not occur."""
-    highest = int(wanted.max())
+    highest = max(int(wanted.max()), int(ids.max(initial=0)))
     if highest > 8 * len(ids) + _DENSE_SLACK:
         unique, first = np.unique(ids[::-1], return_index=True)
         place = np.minimum(np.searchsorted(unique, wanted), len(unique) - 1)
         found: npt.NDArray[np.int32] = np.where(unique[place] == wanted, rows[::-1][first[place]], NO_ROW)
         return found.astype(np.int32)
     table = np.full(highest + 1, NO_ROW, np.int32)
-    inside = ids <= highest
-    if not inside.all():
-        ids, rows = ids[inside], rows[inside]
     # numpy keeps the last of repeated assignments.
     table[ids] = rows
     return table[wanted]

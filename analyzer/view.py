@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .causes import Cause
+from .distinct import distinct
 from .idle import Gaps, IdleAttribution, IdlePieces, gaps_of
 from .intervals import Int64, Intervals, clip, intersect, union
 from .nvtx import Projections, Ranges, project, ranges_of
@@ -268,10 +269,10 @@ def _host_paths(pieces: IdlePieces, ranges: Ranges) -> dict[str, tuple[int, int]
     size = len(ranges.paths)
     total = np.zeros((size + 1, 2), np.int64)
     host = pieces.codes == Cause.HOST_CODE
-    for global_tid in np.unique(pieces.thread[host]):
+    for global_tid in distinct(pieces.thread[host]):
         mine = host & (pieces.thread == global_tid)
         stretches = Intervals(pieces.starts[mine], pieces.ends[mine])
-        spans, path = ranges.innermost(int(global_tid))
+        spans, path = ranges.innermost(global_tid)
         hit = intersect(stretches, spans)
         lengths = hit.ends - hit.starts
         total[:, 0] += _summed(path[hit.right], lengths, size + 1)

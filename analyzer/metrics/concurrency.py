@@ -8,7 +8,8 @@ from itertools import combinations
 import numpy as np
 import polars as pl
 
-from ..intervals import overlap_of, union
+from ..distinct import distinct
+from ..intervals import Int64, overlap_of, running_end, union
 from ..metric import (
     GPU_TABLES,
     NO_GPU_OPERATIONS,
@@ -68,23 +69,35 @@ _TYPES = (pl.String, pl.String, pl.Boolean, pl.Int64, pl.Int64, pl.Int64, pl.Flo
 def _streams(device: DeviceView) -> Iterator[Result]:
     starts, ends = [], []
     lengths = device.inside.ends - device.inside.starts
-    for stream in np.unique(device.operations.stream[lengths > 0]):
-        mine = (device.operations.stream == stream) & (lengths > 0)
+    streams = device.operations.stream
+    for stream in distinct(streams[lengths > 0]):
+        mine = (streams == stream) & (lengths > 0)
         busy = union(device.inside.starts[mine], device.inside.ends[mine])
         starts.append(busy.starts)
         ends.append(busy.ends)
     if not starts:
         return
-    moments = np.concatenate([*starts, *ends])
-    total = sum(len(part) for part in starts)
-    steps = np.concatenate((np.ones(total, np.int64), -np.ones(total, np.int64)))
-    order = np.argsort(moments, kind="stable")
-    busy_streams = np.cumsum(steps[order])[:-1]
-    durations = np.diff(moments[order])
-    times = np.bincount(busy_streams[durations > 0], weights=durations[durations > 0]).astype(np.int64)
+    times = _times_by_depth(np.concatenate(starts), np.concatenate(ends))
     for number, time in enumerate(times.tolist()):
         if number and time:
             yield Measurement("stream_concurrency", time, "ns", device.device_id, by=str(number))
+
+
+def _times_by_depth(starts: Int64, ends: Int64) -> Int64:
+    """Return how long exactly 0, 1, 2, ... of the intervals overlap; the entry for 0 has no meaning."""
+    order = np.argsort(starts, kind="stable")
+    starts, ends = starts[order], ends[order]
+    begins_anew = np.concatenate(([True], starts[1:] >= running_end(ends)[:-1]))
+    alone = begins_anew & np.append(begins_anew[1:], True)
+    # Most stretches are one stream alone; only the others need the sweep over their edges.
+    some_starts, some_ends = starts[~alone], ends[~alone]
+    moments = np.concatenate((some_starts, some_ends))
+    steps = np.concatenate((np.ones(len(some_starts), np.int64), -np.ones(len(some_ends), np.int64)))
+    order = np.argsort(moments, kind="stable")
+    depth = np.cumsum(steps[order])[:-1]
+    times = np.bincount(depth, weights=np.diff(moments[order]), minlength=2).astype(np.int64)
+    times[1] += int((ends - starts)[alone].sum())
+    return times
 
 
 def _side_by_side(first: Phase, second: Phase) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..distinct import distinct
 from ..intervals import union
 from ..metric import GPU_TABLES, NO_GPU_OPERATIONS, Measurement, Metric, NotMeasured, Result
 from ..operations import Kind
@@ -65,10 +66,9 @@ def _of_device(device: DeviceView) -> Iterator[Result]:
 
 def _parts(device: DeviceView, metric: str, keys: np.ndarray, name_of: object) -> Iterator[Result]:
     assert callable(name_of)
-    lengths = device.inside.ends - device.inside.starts
-    active = lengths > 0
-    parts = np.unique(keys[active])
-    for key in parts.tolist():
+    active = device.inside.ends > device.inside.starts
+    parts = distinct(keys[active])
+    for key in parts:
         mine = active & (keys == key) if len(parts) > 1 else active
         busy = union(device.inside.starts[mine], device.inside.ends[mine]).total
         yield Measurement(metric, busy, "ns", device.device_id, by=name_of(key), count=int(mine.sum()))

@@ -46,7 +46,9 @@ def compute(view: View) -> Iterator[Result]:
         pid = (pl.col("global_pid") // (1 << 24)) % (1 << 24)
         events = events.filter(pid.is_in(view.scope.pids))
     for device in view.devices:
-        own = events.filter(pl.col("device_id") == device.device_id).sort("start_ns", maintain_order=True)
+        own = events.filter(pl.col("device_id") == device.device_id)
+        if not own["start_ns"].is_sorted():
+            own = own.sort("start_ns", maintain_order=True)
         times, kinds = own["start_ns"].to_numpy(), own["memory_kind"].fill_null(7).to_numpy()
         signs = np.where(own["operation"].to_numpy() == _ALLOCATION, 1, -1)
         sizes = own["bytes"].fill_null(0).to_numpy()

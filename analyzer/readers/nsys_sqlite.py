@@ -27,6 +27,7 @@ _GPU_TABLES = ("kernels", "graph_launches", "memcpys", "memsets", "synchronizati
 _EVENT_TABLES = tuple(table.source for table in SOURCE_TABLE_BY_NAME.values())
 _KNOWN_BY = ("StringIds", "TARGET_INFO_SESSION_START_TIME", "META_DATA_EXPORT", "EXPORT_META_DATA", *_EVENT_TABLES)
 _IDS_PER_QUERY = 900
+_DENSE_IDS = 10_000_000
 # A session lasts hours, not decades: a time beyond is damage, and sums of such times would overflow.
 _LATEST_NS = 10 * 365 * 86_400 * 10**9
 _NVTX_DOMAIN_CREATE = 75
@@ -185,9 +186,7 @@ class _TablesOnDemand(Mapping[str, pl.DataFrame | None]):
         known = [key for key in unique if key in self._texts]
         categories = sorted({self._texts[key] for key in known})
         position = {text: index for index, text in enumerate(categories)}
-        codes = ids.replace_strict(
-            known, [position[self._texts[key]] for key in known], default=None, return_dtype=pl.UInt32
-        )
+        codes = _looked_up(ids, {key: position[self._texts[key]] for key in known})
         return codes.cat.to(pl.Enum(categories))
 
     def _physical(self, frame: pl.DataFrame) -> pl.Series:
@@ -218,6 +217,25 @@ class _TablesOnDemand(Mapping[str, pl.DataFrame | None]):
             else:
                 columns.append(pl.col(column.name).cast(column.dtype, strict=False))
         return frame.select(columns)
+
+
+def _looked_up(ids: pl.Series, codes: Mapping[int, int]) -> pl.Series:
+    """Replace ids by their codes, null where an id has none."""
+    highest = max(codes, default=0)
+    if codes and min(codes) >= 0 and highest < _DENSE_IDS:
+        # A table is several times faster than a join over millions of rows; its last entry means "none".
+        table = np.full(highest + 2, len(codes), np.uint32)
+        table[list(codes)] = list(codes.values())
+        wanted = ids.fill_null(highest + 1).to_numpy()
+        if len(wanted) and (wanted.min() < 0 or wanted.max() > highest):
+            wanted = np.where((wanted < 0) | (wanted > highest), highest + 1, wanted)
+        found = pl.Series(ids.name, table[wanted])
+        return found if ids.null_count() == 0 and (found < len(codes)).all() else _without(found, len(codes))
+    return ids.replace_strict(list(codes), list(codes.values()), default=None, return_dtype=pl.UInt32)
+
+
+def _without(values: pl.Series, missing: int) -> pl.Series:
+    return values.to_frame().select(pl.when(pl.first() != missing).then(pl.first())).to_series().rename(values.name)
 
 
 def _devices_of_events(tables: Mapping[str, pl.DataFrame | None]) -> tuple[Device, ...]:

@@ -4,10 +4,10 @@ Each fault is a loop over one kind of work:
 
     none             big half-precision matrix products, queued far ahead: the GPU is the limit
     allocation       device memory is allocated and freed in every iteration
-    blocking_copy    batches are copied from pageable host memory before each use
+    blocking_copy    a batch is copied from pageable host memory before each use
     tiny_kernels     hundreds of kernels that run shorter than their launch takes
     synchronization  the host waits for the GPU after every few small kernels
-    serialized       two independent chains, each on a part of the SMs, one after the other
+    serialized       two independent chains of small grids, one after the other on one stream
     elementwise      a long chain of element-wise kernels on big tensors
 
 Every iteration is one NVTX range `step:N` with ranges for its parts inside. The CUDA profiler is
@@ -32,23 +32,22 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     import torch
 
+BYTES_PER_HALF = 2
+
 MATRIX_SIZE = 4096
 MATRIX_PRODUCTS = 8
 
 BUFFER_ELEMENTS = 32 << 20
 BUFFERS = 8
 
-COPIED_ROWS = 8192
-
 TINY_ELEMENTS = 1024
 TINY_PARTS = 4
 TINY_KERNELS_PER_PART = 50
 
-SMALL_MATRIX_SIZE = 1024
+GROUP_MATRIX_SIZE = 2048
 GROUPS = 10
 KERNELS_PER_GROUP = 2
 
-CHAIN_BATCH = 32
 CHAIN_TILE = 64
 CHAIN_DEPTH = 8192
 CHAIN_KERNELS = 8
@@ -74,6 +73,9 @@ class Options:
     iterations: int
     pause_ms: float
     lead_ms: float
+    copy_mib: int
+    blocking_wait: bool
+    chain_batch: int
 
 
 @contextmanager
@@ -132,12 +134,13 @@ def allocation() -> Step:
     return step
 
 
-def blocking_copy() -> Step:
-    """Return a step that copies a batch from pageable memory, waits for it, and uses it once."""
+def blocking_copy(copy_mib: int) -> Step:
+    """Return a step that copies a batch of this size from pageable memory, waits for it, and uses it once."""
     import torch
 
-    batch = torch.ones(COPIED_ROWS, MATRIX_SIZE, dtype=torch.float16)
-    on_gpu = half_matrix(COPIED_ROWS, MATRIX_SIZE)
+    rows = (copy_mib << 20) // (MATRIX_SIZE * BYTES_PER_HALF)
+    batch = torch.ones(rows, MATRIX_SIZE, dtype=torch.float16)
+    on_gpu = half_matrix(rows, MATRIX_SIZE)
     weights = half_matrix(MATRIX_SIZE, MATRIX_SIZE)
     product = torch.empty_like(on_gpu)
 
@@ -163,35 +166,44 @@ def tiny_kernels() -> Step:
     return step
 
 
-def synchronization() -> Step:
-    """Return a step that lets the GPU run dry after every few small matrix products."""
+def synchronization(blocking_wait: bool) -> Step:
+    """Return a step that lets the GPU run dry after every few small matrix products.
+
+    The products run longer than their launches take: without the waits the GPU would never be idle. The
+    thread polls for the end of the work or, with `blocking_wait`, sleeps until an interrupt tells it.
+    """
     import torch
 
-    left, right = half_matrix(SMALL_MATRIX_SIZE, SMALL_MATRIX_SIZE), half_matrix(SMALL_MATRIX_SIZE, SMALL_MATRIX_SIZE)
+    left, right = half_matrix(GROUP_MATRIX_SIZE, GROUP_MATRIX_SIZE), half_matrix(GROUP_MATRIX_SIZE, GROUP_MATRIX_SIZE)
     product = torch.empty_like(left)
+    finished = torch.cuda.Event(blocking=True)
+
+    def wait() -> None:
+        if blocking_wait:
+            finished.record()
+            finished.synchronize()
+        else:
+            torch.cuda.synchronize()
 
     def step() -> None:
         for _ in range(GROUPS):
             for _ in range(KERNELS_PER_GROUP):
                 torch.mm(left, right, out=product)
             with nvtx_range("wait"):
-                torch.cuda.synchronize()
+                wait()
 
     return step
 
 
-def serialized() -> Step:
-    """Return a step of two independent chains on one stream, each of kernels that leave SMs empty.
-
-    A product of the batch has one tile for each of its matrices, so it runs on CHAIN_BATCH SMs.
-    """
+def serialized(chain_batch: int) -> Step:
+    """Return a step of two independent chains on one stream; a kernel has a few blocks for each matrix of a batch."""
     import torch
 
     chains = {}
     for name in ("first", "second"):
-        left = half_matrix(CHAIN_BATCH, CHAIN_TILE, CHAIN_DEPTH)
-        right = half_matrix(CHAIN_BATCH, CHAIN_DEPTH, CHAIN_TILE)
-        chains[name] = (left, right, half_matrix(CHAIN_BATCH, CHAIN_TILE, CHAIN_TILE))
+        left = half_matrix(chain_batch, CHAIN_TILE, CHAIN_DEPTH)
+        right = half_matrix(chain_batch, CHAIN_DEPTH, CHAIN_TILE)
+        chains[name] = (left, right, half_matrix(chain_batch, CHAIN_TILE, CHAIN_TILE))
 
     def step() -> None:
         for name, (left, right, product) in chains.items():
@@ -220,14 +232,14 @@ def elementwise() -> Step:
     return step
 
 
-FAULTS: dict[str, Callable[[], Step]] = {
-    "none": clean,
-    "allocation": allocation,
-    "blocking_copy": blocking_copy,
-    "tiny_kernels": tiny_kernels,
-    "synchronization": synchronization,
-    "serialized": serialized,
-    "elementwise": elementwise,
+FAULTS: dict[str, Callable[[Options], Step]] = {
+    "none": lambda _: clean(),
+    "allocation": lambda _: allocation(),
+    "blocking_copy": lambda options: blocking_copy(options.copy_mib),
+    "tiny_kernels": lambda _: tiny_kernels(),
+    "synchronization": lambda options: synchronization(options.blocking_wait),
+    "serialized": lambda options: serialized(options.chain_batch),
+    "elementwise": lambda _: elementwise(),
 }
 
 
@@ -245,7 +257,7 @@ def run(options: Options) -> None:
     import torch
 
     with torch.inference_mode():
-        step = FAULTS[options.fault]()
+        step = FAULTS[options.fault](options)
         for _ in range(WARM_UP_ITERATIONS):
             step()
         torch.cuda.synchronize()
@@ -305,6 +317,13 @@ def parse_options(arguments: Sequence[str] | None) -> Options:
     )
     parser.add_argument(
         "--lead-ms", type=milliseconds, default=0.0, help="sleep this long before the first recorded iteration"
+    )
+    parser.add_argument("--copy-mib", type=positive, default=64, help="blocking_copy: MiB a batch")
+    parser.add_argument(
+        "--blocking-wait", action="store_true", help="synchronization: sleep until the GPU is done instead of polling"
+    )
+    parser.add_argument(
+        "--chain-batch", type=positive, default=4, help="serialized: matrices a product; more of them fill more SMs"
     )
     return Options(**vars(parser.parse_args(arguments)))
 
