@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -101,14 +101,15 @@ Result = Measurement | NotMeasured | ResultTable
 class Metric:
     """A metric, or a tight family of metrics that share a computation.
 
-    `provides` lists every id that `compute` may return as measurement, table or not-measured. `needs` lists the
+    `provides` maps every id that `compute` may return to its unit, to `table`, or to `reason` where it is only ever not
+    measured. `needs` lists the
     tables without which nothing can be said; where all of them are missing, `compute` is not called and every id is
     not measured, for the reason `missing`. The docstring of `compute` is the definition that users read.
     """
 
     id: str
     title: str
-    provides: tuple[str, ...]
+    provides: Mapping[str, str]
     needs: tuple[str, ...]
     missing: str
     better: Better

@@ -29,7 +29,7 @@ def compute(view: View) -> Iterator[Result]:
 METRIC = Metric(
     id="capture_gpu_busy",
     title="GPU busy, whole capture",
-    provides=("capture_gpu_busy", "capture_gpu_span"),
+    provides={"capture_gpu_busy": "ns", "capture_gpu_span": "ns"},
     needs=GPU_TABLES,
     missing=NO_GPU_OPERATIONS,
     better="neither",

@@ -125,7 +125,7 @@ def _row(first: Phase, second: Phase) -> tuple[str, str, bool, int, int, int, fl
 METRIC = Metric(
     id="stream_concurrency",
     title="Concurrency",
-    provides=("stream_concurrency", "phase_overlap"),
+    provides={"stream_concurrency": "ns", "phase_overlap": "table"},
     needs=GPU_TABLES,
     missing=NO_GPU_OPERATIONS,
     better="higher",

@@ -112,7 +112,7 @@ def _table(operations: pl.DataFrame) -> pl.DataFrame:
 METRIC = Metric(
     id="copies",
     title="Copies and memsets",
-    provides=("copies",),
+    provides={"copies": "table"},
     needs=("memcpys", "memsets"),
     missing=_NO_COPIES,
     better="neither",

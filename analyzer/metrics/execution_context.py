@@ -66,7 +66,7 @@ def _first_launch(view: View, rows: Int64) -> Int64:
 METRIC = Metric(
     id="execution_context_duration",
     title="Execution-context duration",
-    provides=("execution_context_duration",),
+    provides={"execution_context_duration": "ns"},
     needs=GPU_TABLES,
     missing=NO_GPU_OPERATIONS,
     better="lower",

@@ -54,7 +54,7 @@ def compute(view: View) -> Iterator[Result]:
 METRIC = Metric(
     id="sm_active_without_operations",
     title="SM activity without operations",
-    provides=("sm_active_without_operations",),
+    provides={"sm_active_without_operations": "ratio"},
     needs=(),
     missing="",
     better="lower",

@@ -95,7 +95,7 @@ def _of_device(device: DeviceView) -> Iterator[Result]:
 METRIC = Metric(
     id="fusable_kernel_time",
     title="Fusion candidates",
-    provides=("fusable_kernel_time", "fusion_candidates"),
+    provides={"fusable_kernel_time": "ns", "fusion_candidates": "table"},
     needs=("kernels",),
     missing=_NO_KERNELS,
     better="lower",

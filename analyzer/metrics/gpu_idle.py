@@ -84,7 +84,7 @@ def _of_device(device: DeviceView) -> Iterator[Result]:
 METRIC = Metric(
     id="gpu_idle",
     title="GPU idle by cause",
-    provides=("gpu_idle", "gpu_idle_by_cause", "host_code_by_path", "longest_idle"),
+    provides={"gpu_idle": "ns", "gpu_idle_by_cause": "ns", "host_code_by_path": "table", "longest_idle": "table"},
     needs=GPU_TABLES,
     missing=NO_GPU_OPERATIONS,
     better="lower",

@@ -86,7 +86,13 @@ def _items_per_iteration(view: View) -> float | None:
 METRIC = Metric(
     id="iteration_period",
     title="Iterations",
-    provides=("iteration_period", "iteration_latency", "iterations_per_s", "throughput", "launches_per_iteration"),
+    provides={
+        "iteration_period": "ns",
+        "iteration_latency": "ns",
+        "iterations_per_s": "1/s",
+        "throughput": "items/s",
+        "launches_per_iteration": "1",
+    },
     needs=GPU_TABLES,
     missing=NO_GPU_OPERATIONS,
     better="lower",

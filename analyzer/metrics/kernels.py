@@ -144,7 +144,7 @@ def _kernels(rows: pl.DataFrame, work: int) -> pl.DataFrame:
 METRIC = Metric(
     id="kernels",
     title="Kernels and graphs",
-    provides=("kernels", "graphs"),
+    provides={"kernels": "table", "graphs": "table"},
     needs=("kernels", "graph_launches"),
     missing="the trace has neither kernels nor graph launches; record with `nsys profile --trace=cuda`",
     better="neither",

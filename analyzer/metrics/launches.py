@@ -101,7 +101,7 @@ def _table(calls: pl.DataFrame) -> pl.DataFrame:
 METRIC = Metric(
     id="launch_api_time",
     title="Launches",
-    provides=("launch_api_time", "launch_queue_time", "launch_exposed", "launch_calls"),
+    provides={"launch_api_time": "ns", "launch_queue_time": "ns", "launch_exposed": "ns", "launch_calls": "table"},
     needs=GPU_TABLES,
     missing=NO_GPU_OPERATIONS,
     better="lower",

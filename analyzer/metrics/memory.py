@@ -97,14 +97,14 @@ def _over_time(times: Int64, in_use: Int64, low: int, high: int) -> pl.DataFrame
 METRIC = Metric(
     id="gpu_memory_peak",
     title="GPU memory",
-    provides=(
-        "gpu_memory_peak",
-        "gpu_memory_in_use",
-        "gpu_memory_growth",
-        "allocation_count",
-        "allocation_bytes",
-        "gpu_memory_over_time",
-    ),
+    provides={
+        "gpu_memory_peak": "bytes",
+        "gpu_memory_in_use": "bytes",
+        "gpu_memory_growth": "bytes",
+        "allocation_count": "1",
+        "allocation_bytes": "bytes",
+        "gpu_memory_over_time": "table",
+    },
     needs=("memory_events",),
     missing=_NOT_RECORDED,
     better="lower",

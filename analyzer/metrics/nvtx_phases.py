@@ -100,7 +100,7 @@ def _busy_inside(operations: Operations, starts: np.ndarray, ends: np.ndarray) -
 METRIC = Metric(
     id="nvtx_phases",
     title="NVTX phases",
-    provides=("nvtx_phases",),
+    provides={"nvtx_phases": "table"},
     needs=("nvtx_events",),
     missing=_NO_NVTX,
     better="neither",

@@ -48,7 +48,7 @@ def compute(view: View) -> Iterator[Result]:
 METRIC = Metric(
     id="recording_limits",
     title="What the capture cannot show",
-    provides=("power", "kernels_in_graphs", "os_call", "not_scheduled", "launch_of_operation"),
+    provides=dict.fromkeys(("power", "kernels_in_graphs", "os_call", "not_scheduled", "launch_of_operation"), "reason"),
     needs=(),
     missing="",
     better="neither",

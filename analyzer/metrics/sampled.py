@@ -205,14 +205,14 @@ def _over_time(device: DeviceView) -> ResultTable:
 METRIC = Metric(
     id="sm_active_ratio",
     title="Sampled GPU metrics",
-    provides=(
-        *dict.fromkeys(metric for metric, _ in _RATIOS.values()),
-        "dram_bandwidth",
-        "gpc_clock",
-        *_CYCLES.values(),
-        "sampled_by_phase",
-        "sampled_over_time",
-    ),
+    provides={
+        **dict.fromkeys((metric for metric, _ in _RATIOS.values()), "ratio"),
+        "dram_bandwidth": "bytes/s",
+        "gpc_clock": "Hz",
+        **dict.fromkeys(_CYCLES.values(), "cycles"),
+        "sampled_by_phase": "table",
+        "sampled_over_time": "table",
+    },
     needs=(),
     missing="",
     better="higher",

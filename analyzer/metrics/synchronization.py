@@ -115,7 +115,7 @@ def _table(waits: pl.DataFrame) -> pl.DataFrame:
 METRIC = Metric(
     id="sync_time",
     title="Synchronisation",
-    provides=("sync_time", "sync_exposed", "sync_calls"),
+    provides={"sync_time": "ns", "sync_exposed": "ns", "sync_calls": "table"},
     needs=("api_calls",),
     missing=NO_API_CALLS,
     better="lower",

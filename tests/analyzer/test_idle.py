@@ -170,6 +170,11 @@ def test_a_stream_wait_after_the_launch_came_too_late() -> None:
     assert causes(queued_with(stream_wait(-15)), 0, 200) == {"device_gap": 30}
 
 
+def test_a_stream_wait_at_the_moment_of_a_launch_belongs_to_that_launch() -> None:
+    assert causes(queued_with(stream_wait(-20)), 0, 200) == {"dependency": 30}
+    assert causes(queued_with(stream_wait(-30)), 0, 200) == {"device_gap": 30}
+
+
 @pytest.mark.parametrize("elsewhere", [{"stream_id": 8}, {"context_id": 2}, {"global_pid": process(5)}])
 def test_a_stream_wait_of_another_stream_does_not_matter(elsewhere: dict[str, int]) -> None:
     assert causes(queued_with(stream_wait(-25, **elsewhere)), 0, 200) == {"device_gap": 30}

@@ -95,7 +95,7 @@ def test_results_keep_to_what_the_metric_declares(metric: Metric) -> None:
         name = result.name if isinstance(result, ResultTable) else result.metric
         assert name in metric.provides
         if isinstance(result, Measurement):
-            assert result.unit in get_args(Unit)
+            assert result.unit == metric.provides[name]
             assert isinstance(result.value, (int, float))
         if isinstance(result, ResultTable):
             assert all(column.unit in get_args(Unit) for column in result.columns)

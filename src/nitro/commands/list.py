@@ -29,17 +29,30 @@ def _tables() -> list[tuple[str, str]]:
     return [(table.name, table.meaning) for table in TABLES]
 
 
+def _rules() -> list[tuple[str, str]]:
+    from nitro.analyzer.analysis import all_rules
+
+    return [(rule.id, f"{rule.title}: {rule.threshold}") for rule in all_rules()]
+
+
 def _formats() -> list[tuple[str, str]]:
     return [("nsys-sqlite", "Nsight Systems SQLite export, 2020 and newer; plain, .xz, .gz or .zst")]
 
 
-_KINDS = {"metrics": _metrics, "causes": _causes, "reports": _reports, "tables": _tables, "formats": _formats}
+_KINDS = {
+    "metrics": _metrics,
+    "rules": _rules,
+    "causes": _causes,
+    "reports": _reports,
+    "tables": _tables,
+    "formats": _formats,
+}
 
 
 @click.command("list")
 @click.argument("kind", type=click.Choice(sorted(_KINDS)), default="metrics")
 def command(kind: str) -> None:
-    """List what exists: metrics, idle causes, stats reports, tables of a trace, input formats."""
+    """List what exists: metrics, rules, idle causes, stats reports, tables of a trace, input formats."""
     rows = _KINDS[kind]()
     width = max(len(name) for name, _ in rows)
     for name, meaning in rows:
