@@ -24,7 +24,7 @@ demo: $(VENV)/.installed ## Analyse the sample trace
 # Every step runs, so that one call shows all that is wrong; pytest comes last, and its closing line ends the output.
 test: $(VENV)/.dev ## Run everything that CI runs
 	@failed=; \
-	for step in "ruff check" mypy lint-imports; do \
+	for step in "ruff check" mypy "lint-imports --no-logo"; do \
 	    echo "== $$step"; $(BIN)/$$step || failed="$$failed [$$step]"; \
 	done; \
 	$(MAKE) --no-print-directory test310 || failed="$$failed [python3.10]"; \
@@ -46,7 +46,7 @@ test310: ## Run the tests under Python 3.10 too, where there is one
 lint: $(VENV)/.dev ## Check style, types and the direction of imports
 	@$(BIN)/ruff check
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 clean: ## Remove the virtual environments, caches and builds
 	rm -rf $(VENV) $(VENV310) build dist

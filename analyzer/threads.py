@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from .causes import Cause, class_of_call
-from .intervals import Int64, Intervals, intersect, subtract, union
+from .intervals import EMPTY, Int64, Intervals, intersect, subtract, union
 from .tables import enum_texts
 from .trace import Trace
 
@@ -59,18 +59,25 @@ class ThreadActivity:
         self._trace = trace
         self._without = without
         self._layers: dict[int, tuple[Layer, ...]] = {}
+        self._call_layers: dict[int, Layer] = {}
 
     def layers(self, global_tid: int) -> tuple[Layer, ...]:
         """Return the layers of a thread, the deciding one first."""
         if global_tid not in self._layers:
             made = (
                 self._overhead(global_tid),
-                self._calls(global_tid),
+                self.calls(global_tid),
                 self._os(global_tid),
                 self._off_cpu(global_tid),
             )
             self._layers[global_tid] = tuple(layer for layer in made if layer is not None and len(layer.spans))
         return self._layers[global_tid]
+
+    def calls(self, global_tid: int) -> Layer:
+        """Return the outermost CUDA calls of a thread, with the cause that each stands for."""
+        if global_tid not in self._call_layers:
+            self._call_layers[global_tid] = self._calls(global_tid) or Layer(EMPTY, np.empty(0, np.uint8))
+        return self._call_layers[global_tid]
 
     def split(self, global_tid: int, parts: Intervals) -> Stretch:
         """Cut disjoint intervals into stretches of one cause; what no layer covers is `HOST_CODE`.

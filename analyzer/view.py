@@ -194,6 +194,13 @@ class DeviceView:
         return _summary(attribution, self.gaps, self.view.ranges)
 
     @cached_property
+    def launching_threads(self) -> Int64:
+        """The thread that launched each operation of the device, 0 where no call is known."""
+        view = self.view
+        here = view.operations.device_id == self.device_id
+        return view.call_threads if here.all() else view.call_threads[here]
+
+    @cached_property
     def sampled(self) -> Mapping[str, Sampled]:
         """The sampled GPU metrics of the device by name; empty where none were recorded."""
         return sampled_metrics(self.view.trace, self.device_id)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Draw docs/overview.svg: the real terminal output for the sample trace.
 
-    python docs/make_overview_picture.py
+Run it as `python docs/make_overview_picture.py`.
 """
 
 from __future__ import annotations

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from ..metric import Metric, NotMeasured, Result, ResultColumn, ResultTable
-from ..operations import TABLE_OF_KIND, Kind
+from ..intervals import Intervals, overlap_of, subtract, union
+from ..metric import Measurement, Metric, NotMeasured, Result, ResultColumn, ResultTable
+from ..operations import NO_ROW, TABLE_OF_KIND, Kind
 from ..view import DeviceView, View
 
 _NO_COPIES = "the trace has no copies and no memsets"
@@ -56,15 +57,33 @@ def compute(view: View) -> Iterator[Result]:
 
     `bandwidth_bytes_per_s` is bytes over summed duration of whole operations: small ones are limited by latency,
     which is why they have classes of their own.
+
+    `blocking_copy_time` is the time inside the window in which a device ran copies and nothing else, while the thread
+    that launches its work was inside a copy call: a pageable copy is staged by the driver and holds its caller.
     """
     found = False
     for device in view.devices:
+        yield Measurement("blocking_copy_time", _blocking(device), "ns", device.device_id)
         frames = [frame for kind in (Kind.MEMCPY, Kind.MEMSET) if (frame := _operations(device, kind)) is not None]
         if frames:
             found = True
             yield ResultTable("copies", "Copies and memsets", _COLUMNS, _table(pl.concat(frames)), device.device_id)
     if not found:
         yield NotMeasured("copies", _NO_COPIES)
+    if not view.devices:
+        yield NotMeasured("blocking_copy_time", _NO_COPIES)
+
+
+def _blocking(device: DeviceView) -> int:
+    """Return how long only copies ran while their callers were inside the copy calls, ns."""
+    is_copy = device.operations.kind == Kind.MEMCPY
+    copying = union(device.inside.starts[is_copy], device.inside.ends[is_copy])
+    working = union(device.inside.starts[~is_copy], device.inside.ends[~is_copy])
+    alone = subtract(copying, working)
+    of_device = device.view.operations.device_id == device.device_id
+    called = of_device & (device.view.operations.kind == Kind.MEMCPY) & (device.view.operations.launch != NO_ROW)
+    calls = union(device.view.calls.starts[called], device.view.calls.ends[called])
+    return overlap_of(Intervals(alone.starts, alone.ends), calls)
 
 
 def _operations(device: DeviceView, kind: Kind) -> pl.DataFrame | None:
@@ -112,7 +131,7 @@ def _table(operations: pl.DataFrame) -> pl.DataFrame:
 METRIC = Metric(
     id="copies",
     title="Copies and memsets",
-    provides={"copies": "table"},
+    provides={"copies": "table", "blocking_copy_time": "ns"},
     needs=("memcpys", "memsets"),
     missing=_NO_COPIES,
     better="neither",

@@ -10,8 +10,19 @@ import numpy.typing as npt
 import polars as pl
 
 from ..causes import Cause, class_of_call
+from ..distinct import distinct
 from ..intervals import Int64, Intervals, clip, covered_before
-from ..metric import NO_API_CALLS, Measurement, Metric, NotMeasured, Result, ResultColumn, ResultTable
+from ..metric import (
+    NO_API_CALLS,
+    NO_GPU_OPERATIONS,
+    Measurement,
+    Metric,
+    NotMeasured,
+    Result,
+    ResultColumn,
+    ResultTable,
+)
+from ..operations import NO_ROW
 from ..tables import enum_texts
 from ..threads import outermost
 from ..view import OUTSIDE_NVTX, View
@@ -44,12 +55,17 @@ def compute(view: View) -> Iterator[Result]:
     A call synchronises if its name contains `Synchronize`; of nested calls the outermost counts. `sync_time` is by
     process and thread, `sync_exposed` the part of it in which no chosen GPU ran anything: the rest only waited for
     work that had to be done. Both are clipped to the window. `sync_calls` is a table by call, thread and NVTX path.
+
+    `sync_drained_time`, by device, is the idle time of gaps that begin while the thread which launches the next
+    operation is inside a synchronising call: without the wait it could have queued that operation before. Such a gap
+    lasts beyond the call, through host code and the next launch, and all of it counts.
     """
     api_calls = view.trace.api_calls
     if api_calls is None or not len(view.operations):
-        reason = NO_API_CALLS if api_calls is None else "no GPU operation, so there is no window to wait in"
+        reason = NO_API_CALLS if api_calls is None else NO_GPU_OPERATIONS
         yield from (NotMeasured(name, reason) for name in METRIC.provides)
         return
+    yield from _drained(view)
     names = api_calls["name"]
     synchronizing = [class_of_call(name) is Cause.SYNCHRONIZATION for name in enum_texts(names)]
     codes = names.to_physical().cast(pl.Int64).fill_null(len(synchronizing)).to_numpy()
@@ -86,6 +102,25 @@ def compute(view: View) -> Iterator[Result]:
     yield ResultTable("sync_calls", "Synchronising calls", _COLUMNS, _table(pl.concat(frames)))
 
 
+def _drained(view: View) -> Iterator[Result]:
+    for device in view.devices:
+        gaps = device.gaps
+        followed = np.flatnonzero(gaps.ended_by != NO_ROW)
+        threads = device.launching_threads[gaps.ended_by[followed]]
+        total = count = 0
+        for global_tid in distinct(threads):
+            if not global_tid:
+                continue
+            mine = followed[threads == global_tid]
+            calls = view.activity.calls(global_tid)
+            row = np.searchsorted(calls.spans.starts, gaps.begins[mine], side="right") - 1
+            inside = (row >= 0) & (calls.spans.ends[np.maximum(row, 0)] > gaps.begins[mine])
+            inside &= calls.codes[np.maximum(row, 0)] == Cause.SYNCHRONIZATION
+            total += int((gaps.ends[mine] - gaps.starts[mine])[inside].sum())
+            count += int(inside.sum())
+        yield Measurement("sync_drained_time", total, "ns", device.device_id, count=count)
+
+
 def _waits_of(view: View, calls: pl.DataFrame) -> _Waits:
     starts, ends = calls["start_ns"].to_numpy(), calls["end_ns"].to_numpy()
     spans, rows = outermost(starts, ends)
@@ -115,7 +150,7 @@ def _table(waits: pl.DataFrame) -> pl.DataFrame:
 METRIC = Metric(
     id="sync_time",
     title="Synchronisation",
-    provides={"sync_time": "ns", "sync_exposed": "ns", "sync_calls": "table"},
+    provides={"sync_time": "ns", "sync_exposed": "ns", "sync_drained_time": "ns", "sync_calls": "table"},
     needs=("api_calls",),
     missing=NO_API_CALLS,
     better="lower",

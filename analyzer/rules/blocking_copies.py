@@ -15,16 +15,22 @@ _LEAST_SHARE = 0.01
 
 
 def check(analysis: Analysis) -> Iterator[Finding]:
-    """Fire when a device is idle for at least 1 % of the window while its launching thread is inside a copy call.
+    """Fire when copy calls cost at least 1 % of the window: they hold the thread that launches the GPU's work.
 
-    At stake is the idle time with the cause `copy_call`. Copies from or to pageable memory are named, since they block
+    At stake is the idle time with the cause `copy_call` and the time in which the device ran copies and nothing else
+    while a launching thread was inside a copy call. Copies from or to pageable memory are named, since they block
     even where the call says asynchronous.
     """
     for device_id, window in windows(analysis):
-        stake = idle_of(analysis, device_id, Cause.COPY_CALL)
+        idle = idle_of(analysis, device_id, Cause.COPY_CALL)
+        blocked = int(analysis.value("blocking_copy_time", device_id) or 0)
+        stake = idle + blocked
         if stake < _LEAST_SHARE * window:
             continue
-        evidence = [Evidence("gpu_idle_by_cause", stake, "ns", "idle while the launching thread was in a copy call")]
+        evidence = [
+            Evidence("gpu_idle_by_cause", idle, "ns", "idle while the launching thread was in a copy call"),
+            Evidence("blocking_copy_time", blocked, "ns", "nothing but copies ran, their callers held"),
+        ]
         copies = analysis.table("copies", device_id)
         pageable = None if copies is None else copies.frame.filter(pl.col("memory").str.contains("pageable"))
         title = "Copy calls block the launching thread"
@@ -59,7 +65,7 @@ RULE = Rule(
     id="blocking_copies",
     title="Blocking copies",
     needs=("gpu_idle_by_cause",),
-    threshold="idle time inside copy calls >= 1 % of the window",
+    threshold="idle time inside copy calls and time of blocking copies alone >= 1 % of the window",
     reference="nsys analyze rules cuda_memcpy_sync and cuda_memcpy_async list such copies without their cost",
     check=check,
 )

@@ -10,11 +10,13 @@ from ._idle import windows
 
 _LEAST_ACTIVE = 0.3
 _LEAST_ISSUE = 0.15
+_MUCH_TENSOR = 0.25
 
 
 def check(analysis: Analysis) -> Iterator[Finding]:
     """Fire when SMs are active for at least 30 % of the window and issue less than 15 % of what they could meanwhile.
 
+    Where tensor pipes are busy for a quarter of the active time it stays silent: they need few instructions.
     At stake is the active SM time times the share of issue slots beyond 15 % that stay empty: an upper bound, since no
     real kernel issues in every slot.
     """
@@ -23,7 +25,8 @@ def check(analysis: Analysis) -> Iterator[Finding]:
         if active is None or issue is None or active.value < _LEAST_ACTIVE:
             continue
         efficiency = issue.value / active.value
-        if efficiency >= _LEAST_ISSUE:
+        tensor = analysis.value("tensor_active_ratio", device_id) or 0.0
+        if efficiency >= _LEAST_ISSUE or tensor >= _MUCH_TENSOR * active.value:
             continue
         stake = round(window * active.value * (1 - efficiency / _LEAST_ISSUE))
         dram = analysis.parts("dram_throughput", device_id)
@@ -39,13 +42,13 @@ def check(analysis: Analysis) -> Iterator[Finding]:
             time_at_stake_ns=stake,
             evidence=tuple(evidence),
             remedy=(
-                "Profile the top kernels with Nsight Compute for their stall reasons; fuse element-wise kernels to save"
-                " memory traffic, use half precision and tensor cores, and pair memory-bound with compute-bound work."
+                "Profile the top kernels with Nsight Compute for their stall reasons; fuse element-wise "
+                "kernels to save memory traffic, use half precision, pair memory-bound with compute-bound work."
             ),
             confidence="medium",
             limits=(
-                "Tensor-core kernels do much work with few instructions; where tensor pipes are busy, a low issue rate "
-                "is no fault. The time at stake is an upper bound."
+                "Short bursts of tensor-core work, which needs few instructions, may be missed by the sampler. The "
+                "time at stake is an upper bound."
             ),
             device_id=device_id,
         )
@@ -55,7 +58,7 @@ RULE = Rule(
     id="issue_low",
     title="Low issue rate",
     needs=("sm_active_ratio", "sm_issue_ratio"),
-    threshold="SM active >= 30 %, SM issue / SM active < 15 %",
+    threshold="SM active >= 30 %, SM issue / SM active < 15 %, tensor active < 25 % of SM active",
     reference="Nsight Systems GPU metrics: SM Issue is instructions against four per cycle",
     check=check,
 )

@@ -3,76 +3,103 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 from ..analysis import Analysis
-from ..rule import Confidence, Evidence, Finding, Rule, severity_of
+from ..rule import Evidence, Finding, Rule, severity_of
 from ._idle import windows
 
 _MOST_TOGETHER = 0.10
 _LEAST_SHARE = 0.05
-_FULL = 0.80
+_LEAST_GAIN = 1.25
+_RESOURCES = (("sm_active",), ("dram_read", "dram_write"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Chance:
+    """What overlap of a pair could win: `stake_ns` of the window, `gain` on the pair, with or without measured room."""
+
+    stake_ns: int
+    gain: float
+    room_is_known: bool
+    row: dict[str, Any]
 
 
 def check(analysis: Analysis) -> Iterator[Finding]:
     """Fire when two phases side by side in repeated iterations share less than 10 % of the shorter one.
 
-    At stake is the part of the shorter phase that does not overlap yet and in which a GPU is busy: with room for both
-    at full speed, it would vanish. Gaps inside the phase are left out: they wait for the host, and other rules have
-    them. It must be at least 5 % of the window; the pair with most at stake is named. Where the SM activity of both
-    phases is known and together exceeds 80 %, there is little room and the confidence is low.
+    For phases of lengths a and b, overlap can win at most (a + b) / max(a, b, room), where `room` is what both need of
+    the busier resource (SM activity, DRAM) in time at full use, and max(a, b) alone where nothing was sampled. The rule
+    fires where that is at least 1.25 and the time saved, in which a GPU is busy now, at least 5 % of the window. Gaps
+    inside the shorter phase are left out: they wait for the host, and other rules have them. The pair with most at
+    stake is named.
     """
     overlap, phases = analysis.table("phase_overlap"), analysis.table("nvtx_phases")
     if overlap is None or phases is None or not analysis.window.iterations:
         return
     busy = {row["nvtx_path"]: row["gpu_busy_ratio"] or 0.0 for row in phases.frame.to_dicts() if row["in_window"]}
     for device_id, window in windows(analysis):
-        stakes = [
-            (round((row["second_ns"] - row["together_ns"]) * busy.get(row["second"], 0.0)), row)
+        use = _use(analysis, device_id)
+        chances = [
+            _chance(row, busy.get(row["second"], 0.0), use)
             for row in overlap.frame.to_dicts()
             if row["in_window"] and row["share_of_shorter"] < _MOST_TOGETHER
         ]
-        stake, worst = max(stakes, key=lambda pair: pair[0], default=(0, None))
-        if worst is None or stake < _LEAST_SHARE * window:
+        best = max(chances, key=lambda chance: chance.stake_ns, default=None)
+        if best is None or best.gain < _LEAST_GAIN or best.stake_ns < _LEAST_SHARE * window:
             continue
-        activity = _sm_activity(analysis, device_id, worst["first"], worst["second"])
-        confidence: Confidence = "medium" if activity is None or activity <= _FULL else "low"
-        evidence = [Evidence("phase_overlap", worst["bound"], "ratio", "most that overlap could win", (worst,))]
-        if activity is not None:
-            evidence.append(Evidence("sm_active_ratio", activity, "ratio", "SM activity of both phases, added up"))
-        names = [worst[side].rpartition(" > ")[2] for side in ("first", "second")]
+        names = [best.row[side].rpartition(" > ")[2] for side in ("first", "second")]
         yield Finding(
             rule=RULE.id,
-            severity=severity_of(stake, window),
-            title=f"{names[0]} and {names[1]} run one after the other; overlap wins {worst['bound']:.2f} x at most",
-            time_at_stake_ns=stake,
-            evidence=tuple(evidence),
+            severity=severity_of(best.stake_ns, window),
+            title=f"{names[0]} and {names[1]} run one after the other; overlap could win {best.gain:.2f} x at most",
+            time_at_stake_ns=best.stake_ns,
+            evidence=(
+                Evidence("phase_overlap", best.row["bound"], "ratio", "bound from the lengths alone", (best.row,)),
+                Evidence("phase_overlap", best.gain, "ratio", "bound with the room that SMs and DRAM leave"),
+            ),
             remedy=(
                 "If neither needs the other's result, run them on two streams, as parallel branches of one CUDA graph, "
                 "or as a horizontally fused kernel that pairs compute-bound with memory-bound work."
             ),
-            confidence=confidence,
+            confidence="medium" if best.room_is_known else "low",
             limits=(
-                "Whether the phases depend on each other is not in the trace. Overlap wins only where one leaves SMs "
-                "or memory bandwidth free that the other can use."
+                "Whether the phases depend on each other is not in the trace. Real overlap wins less than the bound: "
+                "blocks of one phase slow those of the other."
             ),
             device_id=device_id,
         )
 
 
-def _sm_activity(analysis: Analysis, device_id: int, *paths: str) -> float | None:
+def _chance(row: dict[str, Any], busy_ratio: float, use: dict[str, tuple[float, ...]]) -> _Chance:
+    a, b = row["first_ns"], row["second_ns"]
+    first, second = use.get(row["first"]), use.get(row["second"])
+    room = 0.0
+    if first is not None and second is not None:
+        room = max(one * a + other * b for one, other in zip(first, second, strict=True))
+    shortest = max(a, b, room)
+    saved = min((a + b) - shortest, b - row["together_ns"])
+    return _Chance(round(max(saved, 0) * busy_ratio), (a + b) / shortest if shortest else 1.0, first is not None, row)
+
+
+def _use(analysis: Analysis, device_id: int) -> dict[str, tuple[float, ...]]:
+    """Return, for each phase with samples, how much of SMs and of DRAM it uses (0 to 1)."""
     table = analysis.table("sampled_by_phase", device_id)
     if table is None:
-        return None
-    found = {row["nvtx_path"]: row["sm_active"] for row in table.frame.to_dicts()}
-    values = [found.get(path) for path in paths]
-    return None if None in values else sum(value for value in values if value is not None)
+        return {}
+    return {
+        row["nvtx_path"]: tuple(sum(row[name] or 0.0 for name in names) for names in _RESOURCES)
+        for row in table.frame.to_dicts()
+        if row["sm_active"] is not None
+    }
 
 
 RULE = Rule(
     id="serialized_phases",
     title="Serialised phases",
     needs=("phase_overlap",),
-    threshold="overlap < 10 % of the shorter phase, whose busy time without overlap is >= 5 % of the window",
+    threshold="overlap < 10 % of the shorter phase, bound >= 1.25, busy time saved >= 5 % of the window",
     reference="Nitro; bound (a + b) / max(a, b)",
     check=check,
 )

@@ -13,12 +13,14 @@ _MOST_ACTIVE = 0.5
 
 
 def check(analysis: Analysis) -> Iterator[Finding]:
-    """Fire when a device is busy for at least half of the window, but its SMs are active for less than half of that.
+    """Fire when kernels and graphs run for at least half of the window, but SMs are active for less than half of that.
 
-    At stake is the busy time times the share of SM-cycles without a warp.
+    At stake is the time of kernels and graphs times the share of SM-cycles without a warp. Copies are left out: they
+    use no SM.
     """
     for device_id, window in windows(analysis):
-        busy = analysis.value("gpu_busy", device_id) or 0
+        work = sum(analysis.value(name, device_id) or 0 for name in ("kernel_time_sum", "graph_time_sum"))
+        busy = min(work, analysis.value("gpu_busy", device_id) or 0)
         active = analysis.find("sm_active_ratio", device_id)
         if active is None or busy < _LEAST_BUSY * window:
             continue
@@ -32,7 +34,7 @@ def check(analysis: Analysis) -> Iterator[Finding]:
             title="The GPU looks busy, but most SM time is empty",
             time_at_stake_ns=stake,
             evidence=(
-                Evidence("gpu_busy", busy, "ns", "time with at least one operation running"),
+                Evidence("kernel_time_sum", busy, "ns", "time with kernels or graphs running"),
                 Evidence("sm_active_ratio", active.value, "ratio", f"sampled SM activity ({active.count} samples)"),
             ),
             remedy=(
@@ -40,7 +42,7 @@ def check(analysis: Analysis) -> Iterator[Finding]:
                 "by side, kernels with more blocks. Utilisation as nvidia-smi and tegrastats show it hides this."
             ),
             confidence="high",
-            limits="Copies count as busy and use no SM. 50 % may be half of the SMs all the time.",
+            limits="50 % may be half of the SMs all the time, or all of them half of the time.",
             device_id=device_id,
         )
 
@@ -48,8 +50,8 @@ def check(analysis: Analysis) -> Iterator[Finding]:
 RULE = Rule(
     id="sm_underused",
     title="SM time unused while busy",
-    needs=("gpu_busy", "sm_active_ratio"),
-    threshold="busy >= 50 % of the window, SM active < 50 % of the busy time",
+    needs=("kernel_time_sum", "sm_active_ratio"),
+    threshold="kernels and graphs >= 50 % of the window, SM active < 50 % of that",
     reference="arXiv 2508.08430: utilisation near 100 % with SM use of 15 to 30 %",
     check=check,
 )

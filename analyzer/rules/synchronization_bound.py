@@ -15,15 +15,20 @@ _LEAST_SHARE = 0.02
 
 
 def check(analysis: Analysis) -> Iterator[Finding]:
-    """Fire when a device is idle for at least 2 % of the window while its launching thread is in a synchronising call.
+    """Fire when gaps that begin inside a synchronising call of the launching thread are at least 2 % of the window.
 
-    Waiting for running work is no fault; at stake is only the idle time with the cause `synchronization`.
+    Waiting for running work is no fault. At stake is the idle time of those gaps (`sync_drained_time`), beyond the call
+    itself too: had the thread not waited, it could have queued the next operation before the GPU ran dry.
     """
     for device_id, window in windows(analysis):
-        stake = idle_of(analysis, device_id, Cause.SYNCHRONIZATION)
+        stake = int(analysis.value("sync_drained_time", device_id) or 0)
         if stake < _LEAST_SHARE * window:
             continue
-        evidence = [Evidence("gpu_idle_by_cause", stake, "ns", "idle while the launching thread synchronised")]
+        inside = idle_of(analysis, device_id, Cause.SYNCHRONIZATION)
+        evidence = [
+            Evidence("sync_drained_time", stake, "ns", "in gaps that begin inside a synchronising call"),
+            Evidence("gpu_idle_by_cause", inside, "ns", "of it still inside the call"),
+        ]
         calls = analysis.table("sync_calls")
         title = "Synchronisation drains the GPU"
         if calls is not None and len(calls.frame):
@@ -43,8 +48,11 @@ def check(analysis: Analysis) -> Iterator[Finding]:
                 "Queue the next iteration before waiting (double buffering, events instead of device-wide waits), and "
                 "remove hidden waits such as .item(), .cpu() or printing a tensor from the loop."
             ),
-            confidence="high",
-            limits="Where the result is needed at once, the wait itself must stay; only the gap after it can shrink.",
+            confidence="medium",
+            limits=(
+                "Where the result is needed at once, the wait must stay. The gap holds host code and the next launch "
+                "too, which stay where the host is the slower side."
+            ),
             device_id=device_id,
         )
 
@@ -52,8 +60,8 @@ def check(analysis: Analysis) -> Iterator[Finding]:
 RULE = Rule(
     id="synchronization_bound",
     title="Synchronisation-bound",
-    needs=("gpu_idle_by_cause",),
-    threshold="idle time inside synchronising calls >= 2 % of the window",
+    needs=("sync_drained_time",),
+    threshold="idle time of gaps that begin inside a synchronising call >= 2 % of the window",
     reference="Nitro; idle causes",
     check=check,
 )

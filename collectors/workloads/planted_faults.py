@@ -166,8 +166,8 @@ def tiny_kernels() -> Step:
 def synchronization(blocking_wait: bool) -> Step:
     """Return a step that lets the GPU run dry after every few small matrix products.
 
-    The products run longer than their launches take: without the waits the GPU would never be idle. The
-    thread polls for the end of the work or, with `blocking_wait`, sleeps until an interrupt tells it.
+    The products run longer than their launches take, so that without the waits the queue would not run empty.
+    The thread polls for the end of the work or, with `blocking_wait`, sleeps until an interrupt tells it.
     """
     import torch
 
@@ -195,8 +195,8 @@ def synchronization(blocking_wait: bool) -> Step:
 def serialized(chain_batch: int) -> Step:
     """Return a step of two independent chains on one stream; a kernel has a few blocks for each matrix of a batch.
 
-    The matrices of a batch lie in the same memory, so that the cache holds them and the DRAM is idle: side
-    by side the chains would hardly slow each other.
+    The matrices of a batch lie in the same memory, so that the cache holds them and the DRAM is idle: with few
+    matrices, the chains would hardly slow each other side by side.
     """
     import torch
 

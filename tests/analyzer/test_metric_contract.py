@@ -62,6 +62,11 @@ def test_a_metric_says_what_it_is(metric: Metric) -> None:
 
 
 @every_metric
+def test_what_a_metric_provides_has_a_unit_or_is_a_table_or_a_reason(metric: Metric) -> None:
+    assert set(metric.provides.values()) <= {*get_args(Unit), "table", "reason"} - {""}
+
+
+@every_metric
 def test_the_definition_names_every_number_that_the_metric_gives(metric: Metric) -> None:
     results = metric.results(View(small_trace()))
     numbers = {result.metric for result in results if isinstance(result, Measurement)}
@@ -98,6 +103,7 @@ def test_results_keep_to_what_the_metric_declares(metric: Metric) -> None:
             assert result.unit == metric.provides[name]
             assert isinstance(result.value, (int, float))
         if isinstance(result, ResultTable):
+            assert metric.provides[name] == "table"
             assert all(column.unit in get_args(Unit) for column in result.columns)
             assert all(column.meaning for column in result.columns)
 
