@@ -183,7 +183,8 @@ def _row_by_id(
         place = np.minimum(np.searchsorted(unique, wanted), len(unique) - 1)
         found: npt.NDArray[np.int32] = np.where(unique[place] == wanted, rows[::-1][first[place]], NO_ROW)
         return found.astype(np.int32)
-    table = np.full(highest + 1, NO_ROW, np.int32)
-    # numpy keeps the last of repeated assignments.
-    table[ids] = rows
-    return table[wanted]
+    # Zero stands for "none": memory that is only zeroed need not be written twice. numpy keeps the last of repeated
+    # assignments.
+    table = np.zeros(highest + 1, np.int32)
+    table[ids] = rows + 1
+    return table[wanted] - 1

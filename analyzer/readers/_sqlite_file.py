@@ -176,8 +176,9 @@ class SqliteFile:
         narrow = [pl.col(name).cast(dtype, strict=False) for name, dtype in (types or {}).items() if name in columns]
         if columns and self._uri is None:
             return self._scan_in_memory(table, columns).with_columns(narrow)
-        span = self.rows(f"select min(rowid), max(rowid) from {quoted(table)}")[0] if columns else (None, None)
-        if span[0] is None:
+        # Two queries, since SQLite answers min and max together by reading the whole table.
+        span = [self.rows(f"select {edge}(rowid) from {quoted(table)}")[0][0] for edge in ("min", "max")]
+        if not columns or None in span:
             return pl.DataFrame({name: pl.Series(name, [], dtype=pl.Int64) for name in columns}).with_columns(narrow)
         low, high = span
         bounds = [*range(low, high + 1, _ROWS_PER_PART), high + 1]
