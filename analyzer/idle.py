@@ -6,12 +6,11 @@ A gap is a stretch of the window in which no operation of the device runs; opera
 - Before `r` begins: split by what `T` was doing at each moment (see `threads`).
 - While `r` runs: `launch_call`, or `copy_call` when `r` is a memcpy or memset call.
 - After `r`: `launch_latency` if `r` ended inside the gap (the queue was empty). If the operation had been queued
-  before the gap began: `dependency` (a stream-wait on its stream, issued between the previous launch on that
-  stream and `r`), else `device_gap`.
+  before the gap began: `other_context` while another process's context held the GPU, then `dependency` (a stream-wait
+  on its stream, issued between the previous launch on that stream and `r`), else `device_gap`.
 - No operation follows: `after_last`. The operation has no call in the trace: `unattributed`.
 
-The causes add up to the idle time to the nanosecond; this is
-checked each time.
+The causes add up to the idle time to the nanosecond; this is checked each time.
 """
 
 from __future__ import annotations
@@ -23,8 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .causes import Cause, class_of_call
+from .contexts import Holders, holders_of
 from .distinct import distinct
-from .intervals import Int64, Intervals, running_end
+from .intervals import Int64, Intervals, intersect, running_end, subtract
 from .operations import NO_ROW, Operations, stream_keys
 from .tables import enum_texts
 from .threads import Codes, ThreadActivity, chunks
@@ -99,7 +99,7 @@ class IdleAttribution:
             trace: the capture.
             operations: the operations of one device, in their order.
             activity: what the threads were doing.
-            without: `DEPENDENCY` to leave it out; its time is then `DEVICE_GAP`.
+            without: `DEPENDENCY` and `OTHER_CONTEXT` to leave them out; their time is then `DEVICE_GAP`.
         """
         self._operations = operations
         self._activity = activity
@@ -118,6 +118,9 @@ class IdleAttribution:
             copies = [class_of_call(name) is Cause.COPY_CALL for name in enum_texts(names)]
             category = names.to_physical().fill_null(len(copies)).to_numpy()
             self._is_copy_call = np.array([*copies, False])[category[launched]]
+        self._holders: Holders | None = None
+        if Cause.OTHER_CONTEXT not in without and len(operations):
+            self._holders = holders_of(trace, int(operations.device_id[0]))
         self._waited = np.zeros(len(operations), np.bool_)
         if Cause.DEPENDENCY not in without:
             self._waited = _after_stream_wait(trace, operations, self._call_start)
@@ -180,7 +183,21 @@ class IdleAttribution:
         queue_was_empty = self._call_end[operation] > gaps.begins[gap]
         codes = np.where(queue_was_empty, np.uint8(Cause.LAUNCH_LATENCY), np.uint8(Cause.DEVICE_GAP))
         codes[~queue_was_empty & self._waited[operation]] = Cause.DEPENDENCY
-        add(gap, call_to, ends, codes, thread)
+        if self._holders is None or not len(self._holders.spans):
+            add(gap, call_to, ends, codes, thread)
+            return _joined(made)
+        add(*(part[queue_was_empty] for part in (gap, call_to, ends, codes, thread)))
+        process = self._operations.process[operation]
+        for owner in distinct(process[~queue_was_empty]):
+            mine = np.flatnonzero(~queue_was_empty & (process == owner))
+            after = Intervals(call_to[mine], ends[mine])
+            away = self._holders.away_from(owner)
+            held = intersect(after, away)
+            rows = mine[held.left]
+            add(gap[rows], held.starts, held.ends, np.full(len(rows), Cause.OTHER_CONTEXT, np.uint8), thread[rows])
+            rest = subtract(after, away)
+            rows = mine[rest.left]
+            add(gap[rows], rest.starts, rest.ends, codes[rows], thread[rows])
         return _joined(made)
 
 

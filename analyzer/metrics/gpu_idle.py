@@ -32,8 +32,9 @@ def compute(view: View) -> Iterator[Result]:
       `copy_call`, `memory_management`, `module_load`, `launching_other`, `other_cuda_api`, `os_call`,
       `not_scheduled`, `host_code`;
     - while `r` runs: `launch_call`, or `copy_call` when `r` is a memcpy or memset call;
-    - after `r`: `launch_latency` if `r` ended inside the gap, since the queue was then empty; else `dependency`
-      (a stream-wait on its stream, issued between the launch before on that stream and `r`), else `device_gap`;
+    - after `r`: `launch_latency` if `r` ended inside the gap, since the queue was then empty; else `other_context`
+      while another process's context held the GPU, `dependency` (a stream-wait on its stream, issued between the launch
+      before on that stream and `r`), else `device_gap`;
     - `after_last`: no operation follows in the trace; `unattributed`: the operation has no API call in the trace.
 
     The causes add up to `gpu_idle` to the nanosecond. `count` is the number of stretches. `host_code_by_path` splits
