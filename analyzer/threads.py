@@ -155,10 +155,10 @@ def outermost(starts: Int64, ends: Int64) -> tuple[Intervals, npt.NDArray[np.int
     else:
         order = np.lexsort((-ends, starts))
         starts, ends = starts[order], ends[order]
+    if (starts[1:] >= ends[:-1]).all() and (ends > starts).all():
+        return Intervals(starts, ends), order
     latest = np.maximum.accumulate(ends)
     before = np.concatenate((starts[:1], latest[:-1]))
-    if (starts >= before).all() and (ends > before)[1:].all():
-        return Intervals(starts, ends), order
     keep = ends > before
     keep[:1] = True
     return Intervals(np.maximum(starts, before)[keep], ends[keep]), order[keep]

@@ -113,9 +113,12 @@ def _drained(view: View) -> Iterator[Result]:
                 continue
             mine = followed[threads == global_tid]
             calls = view.activity.calls(global_tid)
-            row = np.searchsorted(calls.spans.starts, gaps.begins[mine], side="right") - 1
-            inside = (row >= 0) & (calls.spans.ends[np.maximum(row, 0)] > gaps.begins[mine])
-            inside &= calls.codes[np.maximum(row, 0)] == Cause.SYNCHRONIZATION
+            waits = calls.codes == Cause.SYNCHRONIZATION
+            starts, ends = calls.spans.starts[waits], calls.spans.ends[waits]
+            if not len(starts):
+                continue
+            row = np.searchsorted(starts, gaps.begins[mine], side="right") - 1
+            inside = (row >= 0) & (ends[np.maximum(row, 0)] > gaps.begins[mine])
             total += int((gaps.ends[mine] - gaps.starts[mine])[inside].sum())
             count += int(inside.sum())
         yield Measurement("sync_drained_time", total, "ns", device.device_id, count=count)
