@@ -138,7 +138,7 @@ class ThreadActivity:
         frame = _of_thread(self._trace.table("sched_events"), global_tid)
         if frame is None or len(frame) < 2:
             return None
-        frame = frame.sort("start_ns")
+        frame = frame.sort("start_ns", maintain_order=True)
         times = frame["start_ns"].to_numpy()
         leaves = frame["is_sched_in"].to_numpy()[:-1] == 0
         spans = union(times[:-1][leaves], times[1:][leaves])

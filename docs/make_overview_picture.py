@@ -37,8 +37,13 @@ _SVG = """<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http:
 def picture() -> str:
     """Return the SVG."""
     console = Console(
-        record=True, width=MAX_COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor",
-        highlight=False, legacy_windows=False,
+        record=True,
+        width=MAX_COLUMNS,
+        file=io.StringIO(),
+        force_terminal=True,
+        color_system="truecolor",
+        highlight=False,
+        legacy_windows=False,
     )
     draw(build_report(analyze(open_trace(_SAMPLE))), console)
     return console.export_svg(title="", code_format=_SVG, unique_id="nitro")

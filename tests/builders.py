@@ -107,6 +107,11 @@ def nvtx_domain(domain_id: int, name: str, *, tid: int | None = None) -> Row:
     return nvtx_range(0, None, name, tid=tid, event_type=NVTX_DOMAIN, domain_id=domain_id)
 
 
+def context_switch(time: int, tag: int, pid: int = PID, *, device_id: int = 0) -> Row:
+    """Return an event of a GPU's contexts; of the tags, 7 is SAVE_END, 8 RESTORE_START and 9 CONTEXT_START."""
+    return {"start_ns": time, "tag": tag, "global_pid": process(pid), "device_id": device_id}
+
+
 def memory_event(time: int, size: int, address: int = 1, *, is_release: bool = False, **columns: Any) -> Row:
     """Return an allocation of GPU memory, or its release."""
     row = {"start_ns": time, "bytes": size, "address": address, "operation": int(is_release)}

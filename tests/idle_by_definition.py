@@ -100,6 +100,29 @@ def waited(trace: Trace, operations: Rows, operation: dict[str, Any], calls: Row
     )
 
 
+SAVE_END, RESTORE_START, CONTEXT_START = 7, 8, 9
+
+
+def is_held_by_another(trace: Trace, device_id: int, global_pid: int, moment: int) -> bool:
+    """Whether the GPU served another process at that moment, or was switching.
+
+    A process holds it from RESTORE_START or CONTEXT_START to SAVE_END. Before the first event it was held by the
+    process that this event takes it from, if it is a SAVE_END.
+    """
+    events = [
+        event
+        for event in rows(trace, "context_switches")
+        if event["device_id"] == device_id and event["tag"] in (SAVE_END, RESTORE_START, CONTEXT_START)
+    ]
+    if not events:
+        return False
+    events.sort(key=lambda event: event["start_ns"])
+    past = [event for event in events if event["start_ns"] <= moment]
+    decides = past[-1] if past else events[0]
+    holds = (decides["tag"] == SAVE_END) != bool(past)
+    return not (holds and decides["global_pid"] >> 24 == global_pid >> 24)
+
+
 def idle_causes(trace: Trace, device_id: int, low: int, high: int) -> dict[int, str]:
     """Return the cause of every idle nanosecond of a device in [low, high)."""
     operations = operations_in_order(trace, device_id)
@@ -123,6 +146,8 @@ def idle_causes(trace: Trace, device_id: int, low: int, high: int) -> dict[int, 
             began = max((o["end_ns"] for o in operations if o["start_ns"] <= moment), default=NEVER)
             if call["end_ns"] > began:
                 found[moment] = "launch_latency"
+            elif is_held_by_another(trace, device_id, following["global_pid"], moment):
+                found[moment] = "other_context"
             else:
                 found[moment] = "dependency" if waited(trace, operations, following, calls) else "device_gap"
     return found

@@ -14,6 +14,7 @@ from builders import (
     PID,
     Schema,
     call,
+    context_switch,
     empty_trace,
     gpu,
     kernel,
@@ -75,7 +76,7 @@ def full_trace(schema: str) -> Trace:
         profiler_overheads=[on_thread(0, 1)],
         cuda_overheads=[on_thread(0, 2)],
         sched_events=[scheduled(0, False), scheduled(3, True)],
-        context_switches=[{"start_ns": 15, "device_id": 1}],
+        context_switches=[context_switch(15, 8, device_id=1), context_switch(18, 7, PID + 1)],
         memory_events=[memory_event(5, 4096, 64), memory_event(95, 4096, 64, is_release=True)],
         gpu_metric_samples=[
             sample(time, metric, value)

@@ -32,6 +32,10 @@ _RECORDED = {
 _SYSTEM = {205: "driver_version", 601: "software_platform", 617: "l4t_version", 3: "cpu_architecture"}
 
 
+# The text columns of the tables of GPUs; all others that are read hold integers.
+_TEXTS = ("name", "chipName")
+
+
 def export_facts(file: SqliteFile) -> dict[str, str]:
     """Return product, version and schema version of the exporter; empty for exports before 2022."""
     for table in _EXPORT_TABLES:
@@ -44,13 +48,8 @@ def export_facts(file: SqliteFile) -> dict[str, str]:
 
 def capture_facts(file: SqliteFile) -> Capture:
     """Return when and how long was recorded, and the options that decide what can be measured."""
-    duration_ns = start_utc_ns = None
-    if "duration" in file.columns("ANALYSIS_DETAILS"):
-        rows = file.rows("select duration from ANALYSIS_DETAILS where duration is not null limit 1")
-        duration_ns = int(rows[0][0]) if rows else None
-    if "utcEpochNs" in file.columns("TARGET_INFO_SESSION_START_TIME"):
-        rows = file.rows("select utcEpochNs from TARGET_INFO_SESSION_START_TIME where utcEpochNs is not null limit 1")
-        start_utc_ns = int(rows[0][0]) if rows else None
+    duration_ns = _integer(file, "ANALYSIS_DETAILS", "duration")
+    start_utc_ns = _integer(file, "TARGET_INFO_SESSION_START_TIME", "utcEpochNs")
     options: dict[str, str] = {}
     if {"name", "value"} <= set(file.columns("META_DATA_CAPTURE")):
         marks = ", ".join("?" * len(_OPTIONS))
@@ -78,9 +77,10 @@ def devices(file: SqliteFile) -> tuple[Device, ...]:
             and None not in cuda_numbers
             and len(set(cuda_numbers)) == len(rows)
         )
-        found = [_device(row, "cuDevice" if by_cuda_number else "id") for row in rows]
+        id_column = "cuDevice" if by_cuda_number else "id"
+        found = [_device(row, id_column) for row in rows if id_column in row]
     elif file.columns("TARGET_INFO_CUDA_GPU"):
-        found = [_device_of_2020(row) for row in _dicts(file, "TARGET_INFO_CUDA_GPU")]
+        found = [_device_of_2020(row) for row in _dicts(file, "TARGET_INFO_CUDA_GPU") if "deviceId" in row]
     else:
         found = []
     unique = {device.device_id: device for device in reversed(found)}
@@ -91,7 +91,7 @@ def physical_gpus(file: SqliteFile) -> dict[tuple[int, int], int]:
     """Return (process id, CUDA number in that process) → id of the physical GPU, where the export knows it."""
     if {"gpuId", "cudaId", "pid"} <= set(file.columns("TARGET_INFO_CUDA_DEVICE")):
         rows = file.rows("select pid, cudaId, gpuId from TARGET_INFO_CUDA_DEVICE")
-        return {(int(pid), int(cuda)): int(gpu) for pid, cuda, gpu in rows if None not in (pid, cuda, gpu)}
+        return {(pid, cuda): gpu for pid, cuda, gpu in rows if all(isinstance(v, int) for v in (pid, cuda, gpu))}
     return {}
 
 
@@ -99,9 +99,24 @@ def _has_rows(file: SqliteFile, table: str) -> bool:
     return bool(file.columns(table)) and bool(file.rows(f"select 1 from {quoted(table)} limit 1"))
 
 
+def _integer(file: SqliteFile, table: str, column: str) -> int | None:
+    """Return the first integer of a column, `None` where there is none."""
+    if column not in file.columns(table):
+        return None
+    rows = file.rows(f"select {quoted(column)} from {quoted(table)} where typeof({quoted(column)}) = 'integer' limit 1")
+    return rows[0][0] if rows else None
+
+
 def _dicts(file: SqliteFile, table: str) -> list[dict[str, Any]]:
+    """Return the rows of a table of GPUs, without the values that are null or damaged."""
     names = file.columns(table)
-    return [dict(zip(names, row, strict=True)) for row in file.rows(f"select * from {quoted(table)}")]
+    rows = (zip(names, row, strict=True) for row in file.rows(f"select * from {quoted(table)}"))
+    return [{name: value for name, value in row if isinstance(value, str if name in _TEXTS else int)} for row in rows]
+
+
+def _capability(row: Mapping[str, Any], prefix: str) -> str | None:
+    major, minor = row.get(f"{prefix}Major"), row.get(f"{prefix}Minor")
+    return None if major is None or minor is None else f"{major}.{minor}"
 
 
 def _device(row: Mapping[str, Any], id_column: str) -> Device:
@@ -111,12 +126,11 @@ def _device(row: Mapping[str, Any], id_column: str) -> Device:
     source: str | None = "driver" if bandwidth else None
     if is_integrated:
         bandwidth, source = integrated_memory_bandwidth(chip, row.get("smCount"), row.get("totalMemory"))
-    major, minor = row.get("computeMajor"), row.get("computeMinor")
     return Device(
-        device_id=int(row[id_column]),
+        device_id=row[id_column],
         name=str(row.get("name") or chip or "GPU").strip(),
         chip=chip,
-        compute_capability=None if major is None else f"{major}.{minor}",
+        compute_capability=_capability(row, "compute"),
         sm_count=row.get("smCount") or None,
         sm_clock_hz=row.get("clockRate") or None,
         memory_bytes=row.get("totalMemory") or None,
@@ -137,9 +151,9 @@ def _device_of_2020(row: Mapping[str, Any]) -> Device:
     memory_bytes = memory * 1_000_000 if 0 < memory < 10_000_000 else memory
     bandwidth = (row.get("globalMemoryBandwidth") or 0) * 1000
     return Device(
-        device_id=int(row["deviceId"]),
+        device_id=row["deviceId"],
         name=str(row.get("name") or "GPU").strip(),
-        compute_capability=f"{row.get('computeCapabilityMajor')}.{row.get('computeCapabilityMinor')}",
+        compute_capability=_capability(row, "computeCapability"),
         sm_count=row.get("numMultiprocessors") or None,
         sm_clock_hz=(row.get("coreClockRate") or 0) * 1000 or None,
         memory_bytes=memory_bytes or None,

@@ -36,6 +36,8 @@ _CANONICAL = {
 }
 _GPU_OF_TYPE = 0xFF
 _WRAP = 1 << 32
+# Metrics are numbered from 0 on, some hundreds of them; a larger number is damage.
+_NUMBERS = 1 << 16
 
 
 def canonical_metric(name: str) -> str | None:
@@ -62,11 +64,17 @@ def _from_gpu_metrics(file: SqliteFile) -> pl.DataFrame | None:
     if not {"typeId", "metricId", "metricName"} <= set(file.columns("TARGET_INFO_GPU_METRICS")):
         return None
     rows = file.rows("select typeId, metricId, metricName from TARGET_INFO_GPU_METRICS")
-    wanted = {(t, m): metric for t, m, name in rows if name is not None and (metric := canonical_metric(name))}
+    wanted = {
+        (type_id, number): metric
+        for type_id, number, name in rows
+        if isinstance(name, str) and isinstance(number, int) and 0 <= number < _NUMBERS
+        if (metric := canonical_metric(name))
+    }
     if not wanted:
         return None
     categories = list(SAMPLED_METRICS)
     raw = file.integers("GPU_METRICS", ["timestamp", "typeId", "metricId", "value"], {"metricId": pl.Int32})
+    raw = raw.drop_nulls()
     types = raw["typeId"].unique().to_list()
     frames = []
     for type_id in types:
@@ -75,9 +83,10 @@ def _from_gpu_metrics(file: SqliteFile) -> pl.DataFrame | None:
         if not codes:
             continue
         number = own["metricId"].to_numpy()
-        table = np.full(max(*codes, int(number.max())) + 1, -1, np.int16)
+        # The last entry is that of every number without a name.
+        table = np.full(max(codes) + 2, -1, np.int16)
         table[list(codes)] = list(codes.values())
-        code = np.where(number >= 0, table[np.maximum(number, 0)], -1)
+        code = table[np.where((number >= 0) & (number < len(table)), number, -1)]
         keep = code >= 0
         frames.append(
             _frame(own["timestamp"].to_numpy()[keep], type_id & _GPU_OF_TYPE, code[keep], own["value"].to_numpy()[keep])

@@ -61,8 +61,8 @@ def _work(analysis: Analysis, device_id: int) -> pl.DataFrame | None:
     if kernels is not None:
         frames.append(kernels.frame.select(*shared, pl.col("name").alias("shown")))
     if graphs is not None:
-        shown = pl.format("CUDA graph {} (executable {})", "graph_id", "graph_exec_id").alias("shown")
-        frames.append(graphs.frame.select(*shared, shown))
+        known = (pl.col(name).cast(pl.String).fill_null("?") for name in ("graph_id", "graph_exec_id"))
+        frames.append(graphs.frame.select(*shared, pl.format("CUDA graph {} (executable {})", *known).alias("shown")))
     if not frames:
         return None
     return pl.concat(frames).sort(["total_ns", "shown"], descending=[True, False])

@@ -9,8 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builders import Row, call, kernel, on_thread, operation, process, scheduled, stream_wait, thread, trace
-from idle_by_definition import busy_ns, idle_causes, operations_in_order
+from builders import (
+    Row,
+    call,
+    context_switch,
+    kernel,
+    on_thread,
+    operation,
+    process,
+    scheduled,
+    stream_wait,
+    thread,
+    trace,
+)
+from idle_by_definition import CONTEXT_START, RESTORE_START, SAVE_END, busy_ns, idle_causes, operations_in_order
 from nitro.analyzer import Trace, analyze
 from nitro.analyzer.causes import Cause
 from nitro.analyzer.idle import IdleAttribution, gaps_of
@@ -184,6 +196,43 @@ def test_other_kinds_of_synchronisation_are_no_stream_wait() -> None:
     assert causes(queued_with(operation(-25, -25, sync_type=1)), 0, 200) == {"device_gap": 30}
 
 
+def queued_while(*events: Row, **tables: Any) -> Trace:
+    """A gap from 50 to 100 before an operation that had been queued long before."""
+    return trace(
+        kernels=[kernel(0, 50, correlation_id=1), kernel(100, 150, correlation_id=2)],
+        api_calls=[call(-40, -35, correlation_id=1), call(-30, -25, correlation_id=2)],
+        context_switches=list(events),
+        **tables,
+    )
+
+
+def test_a_queued_operation_waits_for_another_context_from_its_save_to_its_restore() -> None:
+    built = queued_while(
+        context_switch(60, SAVE_END),
+        context_switch(62, RESTORE_START, 200),
+        context_switch(80, SAVE_END, 200),
+        context_switch(85, RESTORE_START),
+    )
+    assert causes(built, 0, 150) == {"device_gap": 10 + 15, "other_context": 25}
+
+
+def test_of_another_context_and_a_stream_wait_the_context_goes_first() -> None:
+    built = queued_while(
+        context_switch(60, SAVE_END), context_switch(80, RESTORE_START), synchronizations=[stream_wait(-32)]
+    )
+    assert causes(built, 0, 150) == {"dependency": 10 + 20, "other_context": 20}
+
+
+def test_context_switches_of_another_device_and_other_events_do_not_matter() -> None:
+    assert causes(queued_while(context_switch(60, SAVE_END, device_id=1)), 0, 150) == {"device_gap": 50}
+    assert causes(queued_while(context_switch(60, 1)), 0, 150) == {"device_gap": 50}
+
+
+def test_an_operation_that_was_launched_into_an_empty_queue_does_not_wait_for_a_context() -> None:
+    built = before_second_kernel(context_switches=[context_switch(150, SAVE_END), context_switch(199, RESTORE_START)])
+    assert causes(built, 0, 300) == {"host_code": 80, "launch_call": 10, "launch_latency": 10}
+
+
 def test_time_after_the_last_operation_is_after_last() -> None:
     assert causes(trace(kernels=[(0, 100)]), 0, 150) == {"after_last": 50}
 
@@ -299,6 +348,13 @@ def traces(draw: st.DrawFn) -> Trace:
         st.sampled_from([1, 2, 2, 2]),
         st.integers(7, 8),
     )
+    switches = st.builds(
+        lambda time, tag, pid, device_id: context_switch(time - 6, tag, pid, device_id=device_id),
+        TIMES,
+        st.sampled_from([1, SAVE_END, SAVE_END, RESTORE_START, CONTEXT_START]),
+        st.sampled_from([100, 100, 200]),
+        st.sampled_from([0, 0, 0, 1]),
+    )
     overheads = st.builds(lambda row, kind: row | {"overhead_type": kind}, thread_rows(), st.integers(1, 7))
     rows = {name: [row for table, row, _ in made if table == name] or None for name in OPERATION_TABLES}
     return trace(
@@ -311,6 +367,7 @@ def traces(draw: st.DrawFn) -> Trace:
         synchronizations=maybe(waits, 6),
         profiler_overheads=maybe(thread_rows(), 2),
         cuda_overheads=maybe(overheads, 2),
+        context_switches=maybe(switches, 6),
         sched_events=maybe(st.builds(scheduled, TIMES, st.booleans(), st.sampled_from(THREADS)), 6),
     )
 

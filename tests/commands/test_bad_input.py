@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import lzma
 import os
 import random
@@ -15,13 +16,15 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
 
-from builders import Schema, call, kernel, nvtx_range, on_thread, operation, trace, write_nsys_sqlite
-from nitro.analyzer import Trace, analyze, open_trace
+from builders import Schema, call, gpu, kernel, nvtx_range, on_thread, operation, sample, trace, write_nsys_sqlite
+from nitro.analyzer import Capture, Trace, analyze, open_trace
 from nitro.errors import InputError
+from nitro.reports.output import json_bytes, print_overview
 
 TIMEOUT_S = 60
 
@@ -33,6 +36,17 @@ def small_trace() -> Trace:
         api_calls=[call(at - 40, at - 20, correlation_id=at) for at in range(100, 3100, 100)],
         nvtx=[nvtx_range(at, at + 300, f"step {at}") for at in range(0, 3000, 300)],
         os_calls=[on_thread(10, 20)],
+    )
+
+
+def described_trace() -> Trace:
+    """A trace with all that an export says about the machine and the session, and with GPU metrics."""
+    facts: dict[str, Any] = {"sm_count": 8, "sm_clock_hz": 10**9, "memory_bytes": 10**10, "compute_capability": "8.7"}
+    return trace(
+        kernels=[kernel(at, at + 50) for at in range(100, 3100, 100)],
+        gpu_metric_samples=[sample(at, name, 50) for at in range(0, 4000, 100) for name in ("sm_active", "gr_active")],
+        devices=[gpu(0, memory_bandwidth_bytes_per_s=10**11, max_warps_per_sm=48, is_integrated=False, **facts)],
+        capture=Capture(duration_ns=4000, start_utc_ns=10**18),
     )
 
 
@@ -287,6 +301,43 @@ class TestWrongContent:
     @pytest.mark.parametrize("column", ["deviceId", "contextId", "streamId", "correlationId", "globalPid", "gridX"])
     def test_numbers_that_are_out_of_any_range(self, good: Path, column: str, value: int) -> None:
         outcome(changed(good, f"update CUPTI_ACTIVITY_KIND_KERNEL set {column} = {value} where rowid = 2"))
+
+    @pytest.mark.parametrize(
+        ("table", "column"),
+        [
+            *(("TARGET_INFO_GPU", name) for name in ("id", "smCount", "totalMemory", "clockRate", "memoryBandwidth")),
+            *(("TARGET_INFO_GPU", name) for name in ("name", "computeMajor", "computeMinor", "maxWarpsPerSm")),
+            *(("TARGET_INFO_CUDA_DEVICE", name) for name in ("gpuId", "cudaId", "pid")),
+            *(("TARGET_INFO_CUDA_GPU", name) for name in ("deviceId", "globalMemorySize", "coreClockRate")),
+            *(("TARGET_INFO_GPU_METRICS", name) for name in ("typeId", "metricId", "metricName")),
+            ("ANALYSIS_DETAILS", "duration"),
+            ("TARGET_INFO_SESSION_START_TIME", "utcEpochNs"),
+            ("META_DATA_EXPORT", "value"),
+            ("StringIds", "value"),
+        ],
+    )
+    @pytest.mark.parametrize("value", ["null", "'lots'", "x'ff'", "-108", "1.5"])
+    def test_a_damaged_fact_is_left_out(self, tmp_path: Path, table: str, column: str, value: str) -> None:
+        schema: Schema = "none" if table == "TARGET_INFO_CUDA_GPU" else "3.20.3"
+        path = write_nsys_sqlite(tmp_path / "facts.sqlite", described_trace(), schema)
+        changed(path, f"update {table} set {column} = {value}")
+        shown = io.StringIO()
+        for window in ("auto", "all"):
+            analysis = analyze(open_trace(path), window=window)
+            print_overview(analysis, shown)
+            assert json_bytes(analysis)
+        assert "TOP KERNELS" in shown.getvalue()
+
+    @pytest.mark.parametrize("column", ["timestamp", "typeId", "metricId", "value"])
+    @pytest.mark.parametrize("value", ["null", "-1", "2147483647"])
+    def test_a_damaged_sample_is_left_out(self, tmp_path: Path, column: str, value: str) -> None:
+        path = write_nsys_sqlite(tmp_path / "samples.sqlite", described_trace())
+        outcome(changed(path, f"update GPU_METRICS set {column} = {value} where rowid % 2 = 0"))
+
+    def test_a_graph_without_a_number_is_shown(self, tmp_path: Path) -> None:
+        path = write_nsys_sqlite(tmp_path / "graph.sqlite", trace(graph_launches=[operation(0, 10)]))
+        changed(path, "update CUPTI_ACTIVITY_KIND_GRAPH_TRACE set graphExecId = null")
+        assert "CUDA graph 1 (executable ?)" in accepted(path)
 
     def test_text_that_is_not_utf_8(self, good: Path) -> None:
         changed(good, "update StringIds set value = cast(x'fffe41' as text) where value like 'kernel%'")
