@@ -75,7 +75,8 @@ def _parts(device: DeviceView, metric: str, keys: np.ndarray, name_of: object) -
 
 
 def _stream_name(key: int) -> str:
-    return f"pid {key >> 40} context {(key >> 24) & 0xFFFF} stream {key & 0xFFFFFF}"
+    pid = str(key >> 40) if key >= 0 else "unknown"
+    return f"pid {pid} context {(key >> 24) & 0xFFFF} stream {key & 0xFFFFFF}"
 
 
 def _process_name(key: int) -> str:
