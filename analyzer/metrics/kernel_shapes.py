@@ -113,9 +113,10 @@ def _shapes(device: DeviceView, rows: pl.DataFrame) -> Iterator[Result]:
         total = int(small["total_ns"].sum())
         count = int(small["count"].sum())
         yield Measurement("small_grid_time", total, "ns", device.device_id, count=count)
-        weighted = (small["total_ns"] * (1 - small["grid_blocks"] / sm_count)).sum()
+        # In whole numbers, since groups come in no fixed order and sums of fractions would differ in the last digit.
+        empty_sm_ns = int((small["total_ns"] * (sm_count - small["grid_blocks"])).sum())
         if total:
-            yield Measurement("small_grid_empty_sm_ratio", float(weighted) / total, "ratio", device.device_id)
+            yield Measurement("small_grid_empty_sm_ratio", empty_sm_ns / sm_count / total, "ratio", device.device_id)
     else:
         for name in ("small_grid_time", "small_grid_empty_sm_ratio"):
             yield NotMeasured(name, "the export does not say how many SMs the GPU has", device.device_id)
