@@ -82,16 +82,21 @@ _SEVERITY_STYLE = {"high": "bold red", "medium": "bold yellow", "low": "bold", "
 
 
 def _advice(block: blocks.Advice) -> RichTable:
-    """Draw a finding: title and stake, then evidence, remedy and limits under their labels."""
+    """Draw a finding: its title, then stake, evidence, remedy and limits under their labels."""
     grid = RichTable.grid(padding=(0, 2))
     grid.add_column(style="dim")
     grid.add_column(overflow="fold")
     evidence = "; ".join(block.evidence)
-    rows = (("why", evidence), ("to do", block.remedy), ("limits", f"{block.limits} Confidence {block.confidence}."))
+    rows = (
+        ("stake", f"{block.stake}; confidence {block.confidence}"),
+        ("why", evidence),
+        ("to do", block.remedy),
+        ("limits", block.limits),
+    )
     for label, text in rows:
         grid.add_row(_text(label), _text(text))
     outer = RichTable.grid()
-    outer.add_row(Text.assemble((printable(block.title), _SEVERITY_STYLE[block.severity]), f"  {block.stake}"))
+    outer.add_row(_text(block.title, _SEVERITY_STYLE[block.severity]))
     outer.add_row(Padding(grid, (0, 0, 0, 3)))
     return outer
 

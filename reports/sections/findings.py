@@ -8,7 +8,7 @@ from .. import numbers
 from ..blocks import Advice, Block, Paragraph
 from ..report import Section
 
-_SHOWN = 5
+_SHOWN = 3
 
 
 def build(analysis: Analysis) -> tuple[Block, ...]:
@@ -29,7 +29,7 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
         blocks.append(
             Advice(
                 title=f"{number}. {finding.title}",
-                stake=f"{numbers.duration(finding.time_at_stake_ns)} at stake, {share} of the window",
+                stake=f"{numbers.duration(finding.time_at_stake_ns)} at most, {share} of the window",
                 severity=finding.severity,
                 confidence=finding.confidence,
                 evidence=tuple(
@@ -39,9 +39,10 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
                 limits=finding.limits,
             )
         )
-    rest = len(found) - _SHOWN
-    if rest > 0:
-        blocks.append(Paragraph(f"{rest} more with less at stake are in the JSON output."))
+    rest = found[_SHOWN:]
+    if rest:
+        titles = "; ".join(f"{finding.title} ({numbers.duration(finding.time_at_stake_ns)})" for finding in rest)
+        blocks.append(Paragraph(f"Less at stake: {titles}."))
     blocks += [
         Paragraph(f"Note: {finding.title}. {finding.remedy}")
         for finding in analysis.findings
