@@ -74,6 +74,11 @@ class Analysis:
         """Return why a metric was not measured, `None` where it was."""
         return next((entry.reason for entry in self.not_measured if entry.metric == metric), None)
 
+    def _repr_html_(self) -> str:
+        from .notebook import analysis_html
+
+        return analysis_html(self)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the documented JSON form (docs/json.md)."""
         return {

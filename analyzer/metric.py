@@ -83,6 +83,11 @@ class ResultTable:
         """Return the table as a pandas frame (needs the `pandas` extra)."""
         return self.frame.to_pandas()
 
+    def _repr_html_(self) -> str:
+        from .notebook import table_html
+
+        return table_html(self)
+
     def to_dict(self) -> dict[str, Any]:
         """Return name, title, columns with units, and rows as objects."""
         return {
