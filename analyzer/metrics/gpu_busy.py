@@ -32,6 +32,7 @@ def compute(view: View) -> Iterator[Result]:
     - `window`: length of the window on the device.
     - `gpu_busy`: time in which at least one operation ran, the union of kernels, graph launches, copies and memsets
       of all processes on the physical GPU, clipped to the window. `gpu_busy_ratio` = `gpu_busy` / `window`.
+    - `kernel_busy`: the union of kernels and graph launches alone, without copies and memsets.
     - `kernel_time_sum`, `graph_time_sum`, `memcpy_time_sum`, `memset_time_sum`: sums of clipped durations.
     - `gpu_busy_sum` = the four together; `overlap` = `gpu_busy_sum` - `gpu_busy`, never negative: the time that
       concurrency saved.
@@ -53,6 +54,9 @@ def _of_device(device: DeviceView) -> Iterator[Result]:
     yield Measurement("gpu_busy", busy, "ns", device_id)
     if device.window_ns:
         yield Measurement("gpu_busy_ratio", busy / device.window_ns, "ratio", device_id)
+    computing = device.operations.kind <= Kind.GRAPH
+    kernel_busy = union(device.inside.starts[computing], device.inside.ends[computing]).total
+    yield Measurement("kernel_busy", kernel_busy, "ns", device_id)
     times = {kind: device.time_of(kind) for kind in Kind}
     yield Measurement("gpu_busy_sum", sum(times.values()), "ns", device_id)
     yield Measurement("overlap", sum(times.values()) - busy, "ns", device_id)
@@ -90,6 +94,7 @@ METRIC = Metric(
         "window": "ns",
         "gpu_busy": "ns",
         "gpu_busy_ratio": "ratio",
+        "kernel_busy": "ns",
         "gpu_busy_sum": "ns",
         "overlap": "ns",
         **dict.fromkeys(_TIME_OF_KIND.values(), "ns"),

@@ -12,7 +12,7 @@ _LEAST_ACTIVE = 0.05
 
 
 def check(analysis: Analysis) -> Iterator[Finding]:
-    """Fire when SMs are active for at least 5 % of the time in which the trace has no GPU operation.
+    """Fire when SMs are active for at least 5 % of the time before the first, between, or after the last GPU operation.
 
     At stake is the window times that activity: what the other work takes, if it goes on at the same rate.
     """
@@ -25,7 +25,7 @@ def check(analysis: Analysis) -> Iterator[Finding]:
         evidence = tuple(
             Evidence("sm_active_without_operations", part.value, "ratio", f"SM active {by} ({part.count} samples)")
             for by, part in parts.items()
-            if by != "anywhere"
+            if by != "anywhere" or len(parts) == 1
         )
         yield Finding(
             rule=RULE.id,
@@ -50,7 +50,7 @@ RULE = Rule(
     id="interference",
     title="Interference",
     needs=("sm_active_without_operations",),
-    threshold="SM active >= 5 % where the trace has no operation",
+    threshold="SM active >= 5 % before the first, between, or after the last operation of the trace",
     reference="Nitro",
     check=check,
 )

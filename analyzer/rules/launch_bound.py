@@ -21,7 +21,7 @@ def check(analysis: Analysis) -> Iterator[Finding]:
         stake = idle_of(analysis, device_id, Cause.LAUNCH_CALL, Cause.LAUNCH_LATENCY, Cause.LAUNCHING_OTHER)
         if stake < _LEAST_SHARE * window:
             continue
-        evidence = [Evidence("launch_exposed", stake, "ns", "idle while a launch was under way")]
+        evidence = [Evidence("gpu_idle_by_cause", stake, "ns", "idle while a launch was under way")]
         launches = analysis.find("launches_per_iteration")
         if launches is not None:
             evidence.append(Evidence("launches_per_iteration", launches.value, "1", "launching calls per iteration"))

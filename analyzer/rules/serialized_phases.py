@@ -39,15 +39,19 @@ def check(analysis: Analysis) -> Iterator[Finding]:
     if overlap is None or phases is None or not analysis.window.iterations:
         return
     busy = {row["nvtx_path"]: row["gpu_busy_ratio"] or 0.0 for row in phases.frame.to_dicts() if row["in_window"]}
-    for device_id, window in windows(analysis):
-        use = _use(analysis, device_id)
+    found = list(windows(analysis))
+    # Phases are not told apart by device; with several, the finding is about none of them in particular.
+    for device_id, window in found[:1]:
+        use = _use(analysis, device_id) if len(found) == 1 else {}
         chances = [
-            _chance(row, busy.get(row["second"], 0.0), use)
+            chance
             for row in overlap.frame.to_dicts()
             if row["in_window"] and row["share_of_shorter"] < _MOST_TOGETHER
+            if (chance := _chance(row, busy.get(row["second"], 0.0), use)).gain >= _LEAST_GAIN
+            and chance.stake_ns >= _LEAST_SHARE * window
         ]
         best = max(chances, key=lambda chance: chance.stake_ns, default=None)
-        if best is None or best.gain < _LEAST_GAIN or best.stake_ns < _LEAST_SHARE * window:
+        if best is None:
             continue
         names = [best.row[side].rpartition(" > ")[2] for side in ("first", "second")]
         yield Finding(
@@ -68,7 +72,7 @@ def check(analysis: Analysis) -> Iterator[Finding]:
                 "Whether the phases depend on each other is not in the trace. Real overlap wins less than the bound: "
                 "blocks of one phase slow those of the other."
             ),
-            device_id=device_id,
+            device_id=device_id if len(found) == 1 else None,
         )
 
 
@@ -80,7 +84,7 @@ def _chance(row: dict[str, Any], busy_ratio: float, use: dict[str, tuple[float, 
         room = max(one * a + other * b for one, other in zip(first, second, strict=True))
     shortest = max(a, b, room)
     saved = min((a + b) - shortest, b - row["together_ns"])
-    return _Chance(round(max(saved, 0) * busy_ratio), (a + b) / shortest if shortest else 1.0, first is not None, row)
+    return _Chance(round(max(saved, 0) * busy_ratio), (a + b) / shortest if shortest else 1.0, room > 0, row)
 
 
 def _use(analysis: Analysis, device_id: int) -> dict[str, tuple[float, ...]]:

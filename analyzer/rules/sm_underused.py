@@ -19,8 +19,7 @@ def check(analysis: Analysis) -> Iterator[Finding]:
     use no SM.
     """
     for device_id, window in windows(analysis):
-        work = sum(analysis.value(name, device_id) or 0 for name in ("kernel_time_sum", "graph_time_sum"))
-        busy = min(work, analysis.value("gpu_busy", device_id) or 0)
+        busy = analysis.value("kernel_busy", device_id) or 0
         active = analysis.find("sm_active_ratio", device_id)
         if active is None or busy < _LEAST_BUSY * window:
             continue
@@ -34,7 +33,7 @@ def check(analysis: Analysis) -> Iterator[Finding]:
             title="The GPU looks busy, but most SM time is empty",
             time_at_stake_ns=stake,
             evidence=(
-                Evidence("kernel_time_sum", busy, "ns", "time with kernels or graphs running"),
+                Evidence("kernel_busy", busy, "ns", "time with kernels or graphs running"),
                 Evidence("sm_active_ratio", active.value, "ratio", f"sampled SM activity ({active.count} samples)"),
             ),
             remedy=(
@@ -50,7 +49,7 @@ def check(analysis: Analysis) -> Iterator[Finding]:
 RULE = Rule(
     id="sm_underused",
     title="SM time unused while busy",
-    needs=("kernel_time_sum", "sm_active_ratio"),
+    needs=("kernel_busy", "sm_active_ratio"),
     threshold="kernels and graphs >= 50 % of the window, SM active < 50 % of that",
     reference="arXiv 2508.08430: utilisation near 100 % with SM use of 15 to 30 %",
     check=check,

@@ -21,13 +21,17 @@ def check(analysis: Analysis) -> Iterator[Finding]:
     for device_id, window in windows(analysis):
         time = analysis.value("small_grid_time", device_id)
         empty = analysis.value("small_grid_empty_sm_ratio", device_id)
-        if time is None or empty is None or time * empty < _LEAST_SHARE * window:
+        busy = analysis.value("kernel_busy", device_id) or 0
+        if time is None or empty is None or not time:
+            continue
+        # Small kernels side by side fill each other's SMs: no more than the busy time can be won.
+        stake = round(min(time, busy) * empty)
+        if stake < _LEAST_SHARE * window:
             continue
         rows: tuple[dict[str, object], ...] = ()
         shapes = analysis.table("kernel_shapes", device_id)
         if shapes is not None:
             rows = tuple(shapes.frame.filter(pl.col("empty_sm_ratio") > 0).head(3).to_dicts())
-        stake = round(time * empty)
         yield Finding(
             rule=RULE.id,
             severity=severity_of(stake, window),

@@ -27,7 +27,7 @@ def check(analysis: Analysis) -> Iterator[Finding]:
         inside = idle_of(analysis, device_id, Cause.SYNCHRONIZATION)
         evidence = [
             Evidence("sync_drained_time", stake, "ns", "in gaps that begin inside a synchronising call"),
-            Evidence("gpu_idle_by_cause", inside, "ns", "of it still inside the call"),
+            Evidence("gpu_idle_by_cause", inside, "ns", "idle inside synchronising calls in all"),
         ]
         calls = analysis.table("sync_calls")
         title = "Synchronisation drains the GPU"

@@ -18,15 +18,19 @@ def check(analysis: Analysis) -> Iterator[Finding]:
     """
     for device_id, window in windows(analysis):
         time = analysis.find("fusable_kernel_time", device_id)
-        if time is None or time.value < _LEAST_SHARE * window:
+        if time is None:
+            continue
+        # Chains side by side would count twice, and no more than the busy time can be won.
+        stake = min(int(time.value), int(analysis.value("kernel_busy", device_id) or 0))
+        if stake < _LEAST_SHARE * window:
             continue
         pairs = analysis.table("fusion_candidates", device_id)
         rows = () if pairs is None else tuple(pairs.frame.head(3).to_dicts())
         yield Finding(
             rule=RULE.id,
-            severity=severity_of(time.value, window),
+            severity=severity_of(stake, window),
             title="Element-wise kernels run one after another and could be fused",
-            time_at_stake_ns=int(time.value),
+            time_at_stake_ns=stake,
             evidence=(
                 Evidence("fusion_candidates", time.value, "ns", f"in {time.count:,} kernels that follow one", rows),
             ),

@@ -5,7 +5,6 @@ Most traces here have the window [1000, 11000): 10 000 ns, so that 1 % is 100 ns
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -187,6 +186,14 @@ def clock(last: int, *, gr_active: int = 50, with_clock: bool = True) -> Trace:
     return trace(kernels=[(0, 24_000)], gpu_metric_samples=rows)
 
 
+def short_load(bins: int) -> Trace:
+    """A kernel of 24 000 ns, each bin a sample: GR active in the first bins only, the last two of them at 900 Hz."""
+    times = range(0, 24_001, 100)
+    rows = [sample(time, "gr_active", 90 if time <= 100 * bins else 0) for time in times]
+    rows += [sample(time, "gpc_clock", 1_000 if time <= 100 * (bins - 2) else 900) for time in times]
+    return trace(kernels=[(0, 24_000)], gpu_metric_samples=rows)
+
+
 def chain(time: int, second: str = "elementwise_relu", stream_id: int = 7, **tables: Any) -> Trace:
     """A kernel, an element-wise one, and 200 ns after it a second one for `time` at the end of the window."""
     return trace(
@@ -264,9 +271,16 @@ CASES: dict[str, Cases] = {
     ),
     "issue_low": Cases(
         # 30 % active, a tenth of the slots used: 10 000 x 0.3 x (1 - 0.1 / 0.15).
-        (Fires("active for 30 %, issue in a tenth of it", whole_window(sampled(sm_active=30, sm_issue=3)), 1_000),),
         (
-            Silent("active for 29 %", whole_window(sampled(sm_active=29, sm_issue=2))),
+            Fires("active for 30 %, issue in a tenth of it", whole_window(sampled(sm_active=30, sm_issue=3)), 1_000),
+            Fires(
+                "tensor pipes busy for just under a quarter of it",
+                whole_window(sampled(sm_active=30, sm_issue=3, tensor_active=[7] * 6 + [8] * 4)),
+                1_000,
+            ),
+        ),
+        (
+            Silent("active for 29.9 %", whole_window(sampled(sm_active=[29] + [30] * 9, sm_issue=2))),
             Silent("issue in 15 % of it", whole_window(sampled(sm_active=40, sm_issue=6))),
             Silent(
                 "tensor pipes busy for a quarter of it",
@@ -322,8 +336,8 @@ CASES: dict[str, Cases] = {
         ),
     ),
     "sm_underused": Cases(
-        # SMs are active for 24 % of the window, 48 % of the kernels' half of it.
-        (Fires("half of the window, active for 48 % of it", busy_kernels(5_000, sampled(sm_active=24)), 2_600),),
+        # SMs are active for 24.9 % of the window, 49.8 % of the kernels' half of it.
+        (Fires("active for 49.8 % of it", busy_kernels(5_000, sampled(sm_active=[24] + [25] * 9)), 2_510),),
         (
             Silent("active for half of it", busy_kernels(5_000, sampled(sm_active=25))),
             Silent("kernels run for 4999 ns", busy_kernels(4_999, sampled(sm_active=24))),
@@ -383,8 +397,12 @@ CASES: dict[str, Cases] = {
     ),
     "throttling": Cases(
         # The mean clock is 990 Hz of 1000: 1 % of 24 000 ns.
-        (Fires("5 % lower in the last fifth", clock(950), 240),),
         (
+            Fires("5 % lower in the last fifth", clock(950), 240),
+            Fires("ten busy bins, 900 Hz in the last two", short_load(10), 480),
+        ),
+        (
+            Silent("nine busy bins", short_load(9)),
             Silent("4.9 % lower", clock(951)),
             Silent("the clock rises", clock(1_100)),
             Silent("GR active for 49 %", clock(900, gr_active=49)),
@@ -508,16 +526,14 @@ def test_each_device_has_findings_of_its_own() -> None:
     ]
 
 
-def clean_operations() -> Iterator[tuple[int, int, str]]:
-    """Ten iterations of 10 000 ns: two large kernels, each queued long before it runs, with 50 ns between kernels."""
-    for number in range(10):
-        at = 10_000 * (number + 1)
-        yield at, at + 5_950, "fp16_gemm"
-        yield at + 6_000, at + 9_950, "fp16_attention"
-
-
 def clean() -> Trace:
-    kernels = list(clean_operations())
+    """Ten iterations of 10 000 ns: two large kernels, each queued long before it runs, with 50 ns between kernels."""
+    starts = range(10_000, 110_000, 10_000)
+    kernels = [
+        (at + begin, at + end, name)
+        for at in starts
+        for begin, end, name in ((0, 5_950, "fp16_gemm"), (6_000, 9_950, "fp16_attention"))
+    ]
     values = {"gr_active": 99, "sm_active": 95, "sm_issue": 40, "tensor_active": 30, "gpc_clock": 1_000_000_000}
     times = range(0, 130_001, 1_000)
     return trace(
