@@ -565,3 +565,51 @@ def test_a_clean_trace_is_judged_on_all_that_rules_need() -> None:
 
 def test_a_trace_without_operations_has_no_finding() -> None:
     assert analyze(trace(kernels=[], api_calls=[call(0, 10)])).findings == ()
+
+
+def both_streams(name: str, *, samples: Rows | None = None, **columns: Any) -> Trace:
+    """The same kernel over the whole window on two streams."""
+    streams = [kernel(LOW, HIGH, name, stream_id=stream, **columns) for stream in (7, 8)]
+    return trace(kernels=streams, devices=[gpu(0, sm_count=10)], gpu_metric_samples=samples)
+
+
+@pytest.mark.parametrize(
+    ("rule", "built"),
+    [
+        ("tensor_unused", both_streams("hgemm_fp16", samples=sampled(tensor_active=0))),
+        ("small_grids", both_streams("kernel", grid_x=1, grid_y=1, grid_z=1)),
+        (
+            "unfused_chains",
+            trace(
+                kernels=[
+                    kernel(start, end, "relu", stream_id=stream)
+                    for stream in (7, 8, 9)
+                    for start, end in ((LOW, LOW + 1), (LOW + 1, HIGH))
+                ]
+            ),
+        ),
+    ],
+)
+def test_kernels_side_by_side_are_not_at_stake_twice(rule: str, built: Trace) -> None:
+    (finding,) = found(analyze(built, window="all"), rule)
+    assert finding.time_at_stake_ns <= HIGH - LOW
+
+
+def test_concurrent_kernels_and_copies_do_not_pass_for_busy_sms() -> None:
+    built = trace(
+        kernels=[kernel(LOW, 4_000, stream_id=stream) for stream in (7, 8)],
+        memcpys=[operation(4_000, 7_000), operation(10_990, HIGH)],
+        gpu_metric_samples=sampled(sm_active=10),
+    )
+    assert found(analyze(built, window="all"), "sm_underused") == []
+
+
+def test_converting_kernels_are_no_matrix_work() -> None:
+    built = both_streams("cuConvertFp32ToFp16Kernel", samples=sampled(tensor_active=0))
+    assert found(analyze(built, window="all"), "tensor_unused") == []
+
+
+def test_interference_always_shows_where_it_was_seen() -> None:
+    rows = [sample(time, "sm_active", 50) for time in range(-100, 1_300, 100)]
+    (finding,) = found(analyze(trace(kernels=[(500, 600)], gpu_metric_samples=rows), window="all"), "interference")
+    assert finding.evidence
