@@ -12,21 +12,26 @@ from ..rule import Evidence, Finding, Rule, severity_of
 from ._idle import idle_of, windows
 
 _LEAST_SHARE = 0.02
+_MUCH_HOST_CODE = 0.5
 
 
 def check(analysis: Analysis) -> Iterator[Finding]:
     """Fire when gaps that begin inside a synchronising call of the launching thread are at least 2 % of the window.
 
     Waiting for running work is no fault. At stake is the idle time of those gaps (`sync_drained_time`), beyond the call
-    itself too: had the thread not waited, it could have queued the next operation before the GPU ran dry.
+    itself too: had the thread not waited, it could have queued the next operation before the GPU ran dry. Where host
+    code holds the GPU up for half of that time or more, it is taken off, since the host itself is then too slow.
     """
     for device_id, window in windows(analysis):
-        stake = int(analysis.value("sync_drained_time", device_id) or 0)
+        drained = int(analysis.value("sync_drained_time", device_id) or 0)
+        inside = idle_of(analysis, device_id, Cause.SYNCHRONIZATION)
+        host = idle_of(analysis, device_id, Cause.HOST_CODE)
+        # Where host code fills such gaps, a thread that did not wait would still be too slow.
+        stake = drained if host < _MUCH_HOST_CODE * drained else max(drained - host, inside)
         if stake < _LEAST_SHARE * window:
             continue
-        inside = idle_of(analysis, device_id, Cause.SYNCHRONIZATION)
         evidence = [
-            Evidence("sync_drained_time", stake, "ns", "in gaps that begin inside a synchronising call"),
+            Evidence("sync_drained_time", drained, "ns", "in gaps that begin inside a synchronising call"),
             Evidence("gpu_idle_by_cause", inside, "ns", "idle inside synchronising calls in all"),
         ]
         calls = analysis.table("sync_calls")
