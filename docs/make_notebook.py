@@ -37,7 +37,7 @@ CELLS: tuple[tuple[str, str], ...] = (
     ),
     ("markdown", "A table shows its columns' meanings on hover; `.frame` is polars, `.to_pandas()` is pandas."),
     ("code", 'analysis.table("nvtx_phases")'),
-    ("code", 'analysis.table("phase_overlap")'),
+    ("code", 'analysis.table("phase_pairs")'),
     ("markdown", "A finding carries its evidence, its remedy and its limits."),
     ("code", "finding = analysis.findings[0]\nprint(finding.title)\nprint(finding.remedy)\nprint(finding.limits)"),
     ("markdown", "The trace itself is columns: here the ten longest kernel executions."),

@@ -43,7 +43,8 @@ def compute(view: View) -> Iterator[Result]:
 
     - `stream_concurrency`: time inside the window in which exactly 1, 2, ... streams of a device ran something (`by`).
       The times add up to `gpu_busy`.
-    - `phase_overlap`: for each two phases under the same NVTX range, how long their projections ran together.
+    - `phase_overlap`: for each two phases under the same NVTX range (`by`), how long their projections ran together.
+      `phase_pairs` is the table of these pairs:
       `gain` = (a + b) / union, between 1 (one after the other) and `bound` = (a + b) / max(a, b), which is reached when
       the shorter phase runs wholly beside the longer one without slowing it. Whether the hardware has room for both is
       another question; see the SM activity of each phase.
@@ -55,12 +56,14 @@ def compute(view: View) -> Iterator[Result]:
         yield from _streams(device)
     pairs = [pair for pair in combinations(phases_of(view), 2) if _side_by_side(*pair)]
     if not pairs:
-        yield NotMeasured("phase_overlap", _NO_PHASES)
+        yield from (NotMeasured(name, _NO_PHASES) for name in ("phase_overlap", "phase_pairs"))
         return
     rows = sorted((_row(*pair) for pair in pairs), key=lambda row: (-min(row[3], row[4]), row[0], row[1]))
     schema = dict(zip((c.name for c in _COLUMNS), _TYPES, strict=True))
     frame = pl.DataFrame(rows, schema=schema, orient="row")
-    yield ResultTable("phase_overlap", "Overlap of phases", _COLUMNS, frame)
+    for row in frame.iter_rows(named=True):
+        yield Measurement("phase_overlap", row["together_ns"], "ns", by=f"{row['first']} + {row['second']}")
+    yield ResultTable("phase_pairs", "Overlap of phases", _COLUMNS, frame)
 
 
 _TYPES = (pl.String, pl.String, pl.Boolean, pl.Int64, pl.Int64, pl.Int64, pl.Float64, pl.Float64, pl.Float64)
@@ -125,7 +128,7 @@ def _row(first: Phase, second: Phase) -> tuple[str, str, bool, int, int, int, fl
 METRIC = Metric(
     id="stream_concurrency",
     title="Concurrency",
-    provides={"stream_concurrency": "ns", "phase_overlap": "table"},
+    provides={"stream_concurrency": "ns", "phase_overlap": "ns", "phase_pairs": "table"},
     needs=GPU_TABLES,
     missing=NO_GPU_OPERATIONS,
     better="higher",

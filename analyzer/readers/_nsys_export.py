@@ -71,8 +71,8 @@ def write_nsys_sqlite(path: str | Path, built: Trace, schema: Schema = "3.20.3")
     """Write a trace as nsys would export it, and return the path.
 
     `open_trace` reads the same tables back. One thing cannot be held: samples that were recorded but are none
-    (`gpu_metric_samples=[]`) come back as not recorded. The notes and the options of the
-    capture are not written, nor the facts of a `Device` that the analyzer looks up itself.
+    (`gpu_metric_samples=[]`) come back as not recorded. The notes and the options of the capture
+    are not written, nor the facts of a `Device` that the analyzer looks up itself.
 
     Args:
         path: the file to make; there must be no file with content yet.

@@ -35,7 +35,7 @@ def check(analysis: Analysis) -> Iterator[Finding]:
     inside the shorter phase are left out: they wait for the host, and other rules have them. The pair with most at
     stake is named.
     """
-    overlap, phases = analysis.table("phase_overlap"), analysis.table("nvtx_phases")
+    overlap, phases = analysis.table("phase_pairs"), analysis.table("nvtx_phases")
     if overlap is None or phases is None or not analysis.window.iterations:
         return
     busy = {row["nvtx_path"]: row["gpu_busy_ratio"] or 0.0 for row in phases.frame.to_dicts() if row["in_window"]}
@@ -60,8 +60,8 @@ def check(analysis: Analysis) -> Iterator[Finding]:
             title=f"{names[0]} and {names[1]} run one after the other; overlap could win {best.gain:.2f} x at most",
             time_at_stake_ns=best.stake_ns,
             evidence=(
-                Evidence("phase_overlap", best.row["bound"], "ratio", "bound from the lengths alone", (best.row,)),
-                Evidence("phase_overlap", best.gain, "ratio", "bound with the room that SMs and DRAM leave"),
+                Evidence("phase_pairs", best.row["bound"], "ratio", "bound from the lengths alone", (best.row,)),
+                Evidence("phase_pairs", best.gain, "ratio", "bound with the room that SMs and DRAM leave"),
             ),
             remedy=(
                 "If neither needs the other's result, run them on two streams, as parallel branches of one CUDA graph, "
@@ -102,7 +102,7 @@ def _use(analysis: Analysis, device_id: int) -> dict[str, tuple[float, ...]]:
 RULE = Rule(
     id="serialized_phases",
     title="Serialised phases",
-    needs=("phase_overlap",),
+    needs=("phase_pairs",),
     threshold="overlap < 10 % of the shorter phase, bound >= 1.25, busy time saved >= 5 % of the window",
     reference="Nitro; bound (a + b) / max(a, b)",
     check=check,

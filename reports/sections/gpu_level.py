@@ -32,7 +32,7 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
             blocks.append(KeyValues(facts))
         if phases is not None and len(phases.frame):
             blocks.append(_phases(phases.frame))
-    overlap = analysis.table("phase_overlap")
+    overlap = analysis.table("phase_pairs")
     if overlap is not None:
         blocks.append(_overlap(overlap.frame))
     return tuple(blocks)

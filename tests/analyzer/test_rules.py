@@ -560,7 +560,7 @@ def test_a_clean_trace_is_judged_on_all_that_rules_need() -> None:
     analysis = analyze(clean())
     measured = {m.metric for m in analysis.measurements} | {table.name for table in analysis.tables}
     needed = {name for rule in all_rules() for name in rule.needs}
-    assert needed - measured == {"phase_overlap"}
+    assert needed - measured == {"phase_pairs"}
 
 
 def test_a_trace_without_operations_has_no_finding() -> None:

@@ -96,7 +96,7 @@ def test_phases_that_run_together_are_shared() -> None:
         nvtx=[nvtx_range(0, 50, "step"), nvtx_range(10, 15, "vision"), nvtx_range(20, 25, "text")],
     )
     analysis = analyze(built, window="all")
-    table = analysis.table("phase_overlap")
+    table = analysis.table("phase_pairs")
     assert table is not None
     row = table.frame.row(0, named=True)
     assert (row["first_ns"], row["second_ns"], row["together_ns"]) == (200, 200, 100)
