@@ -17,7 +17,7 @@ from .report import build_report
 
 def json_bytes(analysis: Analysis) -> bytes:
     """Return the documented JSON of an analysis, indented, with a line end."""
-    return msgspec.json.format(msgspec.json.encode(analysis.to_dict()), indent=2) + b"\n"
+    return msgspec.json.format(msgspec.json.encode(analysis.to_dict(), enc_hook=str), indent=2) + b"\n"
 
 
 def markdown_bytes(analysis: Analysis) -> bytes:
