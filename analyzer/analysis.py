@@ -11,8 +11,10 @@ from nitro.errors import UsageError
 from nitro.registry import declared
 
 from . import metrics
+from .message import message
 from .metric import Measurement, Metric, NotMeasured, ResultTable
 from .rule import Finding, Rule
+from .timeline import Timeline, timeline_of
 from .trace import Capture, Device, Source, Trace
 from .view import Scope, View
 from .window import Window
@@ -24,7 +26,10 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """What an analysis found. `tables` are the longer results; `notes` are sentences about the input."""
+    """What an analysis found.
+
+    `tables` are the longer results, `notes` sentences about the input; `timeline` is there where it was asked for.
+    """
 
     source: Source
     capture: Capture
@@ -35,6 +40,7 @@ class Analysis:
     tables: tuple[ResultTable, ...]
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
+    timeline: Timeline | None = None
     nitro_version: str = __version__
     format_version: int = FORMAT_VERSION
 
@@ -124,6 +130,7 @@ def analyze(
     device_ids: Iterable[int] | None = None,
     pids: Iterable[int] | None = None,
     batch: int | None = None,
+    with_timeline: bool = False,
 ) -> Analysis:
     """Analyse a trace.
 
@@ -136,6 +143,7 @@ def analyze(
         device_ids: physical GPUs to look at; all by default.
         pids: processes to look at; all by default.
         batch: items per iteration, for the throughput.
+        with_timeline: whether to keep every event for a picture of the whole capture, see `timeline_of`.
 
     Raises:
         nitro.errors.UsageError: a device, process or range does not exist in the trace, or the window is empty.
@@ -173,6 +181,7 @@ def analyze(
         not_measured=tuple(not_measured),
         tables=tuple(tables),
         notes=trace.notes,
+        timeline=timeline_of(view) if with_timeline else None,
     )
     return replace(analysis, findings=findings_of(analysis))
 
@@ -181,8 +190,11 @@ def _used_devices(view: View) -> tuple[Device, ...]:
     used = view.operations.device_ids
     if not used:
         return view.trace.devices
-    unknown = "not described by the export"
-    return tuple(view.trace.device(device_id) or Device(device_id, f"GPU {device_id}, {unknown}") for device_id in used)
+    return tuple(
+        view.trace.device(device_id)
+        or Device(device_id, message("GPU {device_id}, not described by the export", device_id=device_id))
+        for device_id in used
+    )
 
 
 def _check_scope(view: View) -> None:

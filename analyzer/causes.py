@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from .message import message
+
 
 class Cause(IntEnum):
     """Causes of idle time. The order is the one in which a moment before the launch call is decided."""
@@ -43,24 +45,38 @@ class CauseText:
 
 
 TEXTS: dict[Cause, CauseText] = {
-    Cause.PROFILER_OVERHEAD: CauseText("profiler overhead", "the profiler occupied the launching thread"),
-    Cause.SYNCHRONIZATION: CauseText("synchronization", "the launching thread waited in a synchronising call"),
-    Cause.COPY_CALL: CauseText("copy call", "the launching thread was inside a memcpy or memset call"),
-    Cause.MEMORY_MANAGEMENT: CauseText("memory management", "the launching thread allocated or freed memory"),
-    Cause.MODULE_LOAD: CauseText("module load", "the launching thread loaded or linked GPU code"),
-    Cause.LAUNCHING_OTHER: CauseText("launching other", "the launching thread was launching work for elsewhere"),
-    Cause.OTHER_CUDA_API: CauseText("other CUDA call", "the launching thread was in another CUDA call"),
-    Cause.OS_CALL: CauseText("OS call", "the launching thread was in an operating-system call"),
-    Cause.NOT_SCHEDULED: CauseText("not scheduled", "the launching thread was not on a CPU"),
-    Cause.HOST_CODE: CauseText("host code", "the launching thread ran code outside CUDA"),
-    Cause.LAUNCH_CALL: CauseText("launch call", "the launch call of the next operation was running"),
-    Cause.LAUNCH_LATENCY: CauseText("launch latency", "launched into an empty queue, not yet started"),
-    Cause.OTHER_CONTEXT: CauseText("other context", "queued, while the GPU served another context"),
-    Cause.DEPENDENCY: CauseText("dependency", "queued, waiting for an event of another stream"),
-    Cause.OTHER_ENGINE: CauseText("other engine", "queued, while another engine (DLA) worked"),
-    Cause.DEVICE_GAP: CauseText("device gap", "queued, and the GPU took this long to start it"),
-    Cause.AFTER_LAST: CauseText("after last", "no further operation follows in the trace"),
-    Cause.UNATTRIBUTED: CauseText("unattributed", "the next operation has no API call in the trace"),
+    Cause.PROFILER_OVERHEAD: CauseText(
+        message("profiler overhead"), message("the profiler occupied the launching thread")
+    ),
+    Cause.SYNCHRONIZATION: CauseText(
+        message("synchronization"), message("the launching thread waited in a synchronising call")
+    ),
+    Cause.COPY_CALL: CauseText(
+        message("copy call"), message("the launching thread was inside a memcpy or memset call")
+    ),
+    Cause.MEMORY_MANAGEMENT: CauseText(
+        message("memory management"), message("the launching thread allocated or freed memory")
+    ),
+    Cause.MODULE_LOAD: CauseText(message("module load"), message("the launching thread loaded or linked GPU code")),
+    Cause.LAUNCHING_OTHER: CauseText(
+        message("launching other"), message("the launching thread was launching work for elsewhere")
+    ),
+    Cause.OTHER_CUDA_API: CauseText(
+        message("other CUDA call"), message("the launching thread was in another CUDA call")
+    ),
+    Cause.OS_CALL: CauseText(message("OS call"), message("the launching thread was in an operating-system call")),
+    Cause.NOT_SCHEDULED: CauseText(message("not scheduled"), message("the launching thread was not on a CPU")),
+    Cause.HOST_CODE: CauseText(message("host code"), message("the launching thread ran code outside CUDA")),
+    Cause.LAUNCH_CALL: CauseText(message("launch call"), message("the launch call of the next operation was running")),
+    Cause.LAUNCH_LATENCY: CauseText(
+        message("launch latency"), message("launched into an empty queue, not yet started")
+    ),
+    Cause.OTHER_CONTEXT: CauseText(message("other context"), message("queued, while the GPU served another context")),
+    Cause.DEPENDENCY: CauseText(message("dependency"), message("queued, waiting for an event of another stream")),
+    Cause.OTHER_ENGINE: CauseText(message("other engine"), message("queued, while another engine (DLA) worked")),
+    Cause.DEVICE_GAP: CauseText(message("device gap"), message("queued, and the GPU took this long to start it")),
+    Cause.AFTER_LAST: CauseText(message("after last"), message("no further operation follows in the trace")),
+    Cause.UNATTRIBUTED: CauseText(message("unattributed"), message("the next operation has no API call in the trace")),
 }
 
 _BY_NAME_PART: tuple[tuple[Cause, tuple[str, ...]], ...] = (

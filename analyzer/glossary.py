@@ -9,37 +9,45 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
 
 from nitro.errors import UsageError
 
 from .analysis import all_metrics, all_rules
 from .causes import TEXTS
+from .message import capitalised, joined, message
+from .metric import Better
 from .stats import known_reports
 from .tables import SAMPLED_METRICS, TABLES
 
-EntryKind = Literal["metric", "rule", "idle cause", "stats report", "sampled metric", "trace table"]
 _UNITS = {
-    "ns": "nanoseconds",
-    "1": "a count",
-    "ratio": "a ratio, 0 to 1",
-    "1/s": "per second",
-    "items/s": "items per second",
-    "bytes": "bytes",
-    "bytes/s": "bytes per second",
-    "Hz": "hertz",
-    "cycles": "SM-cycles, summed over the SMs",
-    "table": "a table",
-    "reason": "never measured by this capture; only the reason is given",
+    "ns": message("nanoseconds"),
+    "1": message("a count"),
+    "ratio": message("a ratio, 0 to 1"),
+    "1/s": message("per second"),
+    "items/s": message("items per second"),
+    "bytes": message("bytes"),
+    "bytes/s": message("bytes per second"),
+    "Hz": message("hertz"),
+    "cycles": message("SM-cycles, summed over the SMs"),
+    "table": message("a table"),
+    "reason": message("never measured by this capture; only the reason is given"),
+}
+_BETTER: dict[Better, str] = {
+    "higher": message("higher"),
+    "lower": message("lower"),
+    "neither": message("neither"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One id explained. `definition` is plain text with Markdown code marks; `facts` are short labelled lines."""
+    """One id explained: `kind` says what it names.
+
+    `definition` is plain text with Markdown code marks; `facts` are short labelled lines.
+    """
 
     name: str
-    kind: EntryKind
+    kind: str
     title: str
     definition: str
     facts: tuple[tuple[str, str], ...] = ()
@@ -79,14 +87,14 @@ def _metrics() -> list[Entry]:
     return [
         Entry(
             name,
-            "metric",
+            message("metric"),
             metric.title,
             metric.definition,
             (
-                ("unit", _UNITS[unit]),
-                ("needs", ", ".join(metric.needs) or "nothing in particular"),
-                ("better", metric.better),
-                ("source", metric.reference),
+                (message("unit"), _UNITS[unit]),
+                (message("needs"), joined(", ", metric.needs) or message("nothing in particular")),
+                (message("better"), _BETTER[metric.better]),
+                (message("source"), metric.reference),
             ),
         )
         for metric in all_metrics()
@@ -99,10 +107,14 @@ def _rules() -> list[Entry]:
     return [
         Entry(
             rule.id,
-            "rule",
+            message("rule"),
             rule.title,
             rule.definition,
-            (("threshold", rule.threshold), ("needs", ", ".join(rule.needs)), ("source", rule.reference)),
+            (
+                (message("threshold"), rule.threshold),
+                (message("needs"), joined(", ", rule.needs)),
+                (message("source"), rule.reference),
+            ),
         )
         for rule in all_rules()
     ]
@@ -111,7 +123,12 @@ def _rules() -> list[Entry]:
 def _causes() -> list[Entry]:
     definition = next(metric.definition for metric in all_metrics() if metric.id == "gpu_idle")
     return [
-        Entry(cause.id, "idle cause", text.title, f"{text.meaning[:1].upper()}{text.meaning[1:]}.\n\n{definition}")
+        Entry(
+            cause.id,
+            message("idle cause"),
+            text.title,
+            message("{meaning}.\n\n{definition}", meaning=capitalised(text.meaning), definition=definition),
+        )
         for cause, text in TEXTS.items()
     ]
 
@@ -120,25 +137,28 @@ def _reports() -> list[Entry]:
     return [
         Entry(
             name,
-            "stats report",
+            message("stats report"),
             report.title,
             inspect.cleandoc(report.definition),
-            (("columns", ", ".join(column.header for column in report.columns)), ("source", "nsys stats 2023.4")),
+            (
+                (message("columns"), ", ".join(column.header for column in report.columns)),
+                (message("source"), "nsys stats 2023.4"),
+            ),
         )
         for name, report in known_reports().items()
     ]
 
 
 def _sampled() -> list[Entry]:
-    text = "A value of the hardware sampler as the trace holds it, in whole percents; clocks in Hz."
-    return [Entry(name, "sampled metric", meaning, text) for name, meaning in SAMPLED_METRICS.items()]
+    text = message("A value of the hardware sampler as the trace holds it, in whole percents; clocks in Hz.")
+    return [Entry(name, message("sampled metric"), meaning, text) for name, meaning in SAMPLED_METRICS.items()]
 
 
 def _tables() -> list[Entry]:
     return [
         Entry(
             table.name,
-            "trace table",
+            message("trace table"),
             table.meaning,
             "\n".join(f"- `{column.name}`: {column.meaning}" for column in table.columns),
         )

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .message import joined, message
+
 _GIB = 1 << 30
 
 
@@ -28,34 +30,42 @@ class BoardMemory:
 
 # Sources: NVIDIA's module data sheets; both values of a module where its memory clock depends on the power mode.
 BOARDS: tuple[BoardMemory, ...] = (
-    BoardMemory("GM20B", (1,), (0, 5), ((25_600_000_000, "Jetson Nano, 64-bit LPDDR4"),)),
+    BoardMemory("GM20B", (1,), (0, 5), ((25_600_000_000, message("Jetson Nano, 64-bit LPDDR4")),)),
     BoardMemory(
         "GV11B",
         (6,),
         (0, 18),
-        ((51_200_000_000, "Jetson Xavier NX, EMC 1600 MHz"), (59_700_000_000, "Jetson Xavier NX, EMC 1866 MHz")),
+        (
+            (51_200_000_000, message("Jetson Xavier NX, EMC 1600 MHz")),
+            (59_700_000_000, message("Jetson Xavier NX, EMC 1866 MHz")),
+        ),
     ),
-    BoardMemory("GV11B", (8,), (24, 72), ((136_500_000_000, "Jetson AGX Xavier, 256-bit LPDDR4x"),)),
+    BoardMemory("GV11B", (8,), (24, 72), ((136_500_000_000, message("Jetson AGX Xavier, 256-bit LPDDR4x")),)),
     BoardMemory(
         "GA10B",
         (4,),
         (0, 5),
-        ((34_000_000_000, "Jetson Orin Nano 4GB"), (51_000_000_000, "Jetson Orin Nano 4GB in a Super mode")),
+        (
+            (34_000_000_000, message("Jetson Orin Nano 4GB")),
+            (51_000_000_000, message("Jetson Orin Nano 4GB in a Super mode")),
+        ),
     ),
     BoardMemory(
         "GA10B",
         (8,),
         (5, 9),
         (
-            (68_000_000_000, "Jetson Orin Nano 8GB"),
-            (102_000_000_000, "Jetson Orin Nano 8GB in a Super mode"),
-            (102_400_000_000, "Jetson Orin NX 8GB"),
+            (68_000_000_000, message("Jetson Orin Nano 8GB")),
+            (102_000_000_000, message("Jetson Orin Nano 8GB in a Super mode")),
+            (102_400_000_000, message("Jetson Orin NX 8GB")),
         ),
     ),
-    BoardMemory("GA10B", (8,), (12, 18), ((102_400_000_000, "Jetson Orin NX 16GB, 128-bit LPDDR5"),)),
-    BoardMemory("GA10B", (4, 8, 12, 14, 16), (24, 72), ((204_800_000_000, "Jetson AGX Orin, 256-bit LPDDR5"),)),
+    BoardMemory("GA10B", (8,), (12, 18), ((102_400_000_000, message("Jetson Orin NX 16GB, 128-bit LPDDR5")),)),
+    BoardMemory(
+        "GA10B", (4, 8, 12, 14, 16), (24, 72), ((204_800_000_000, message("Jetson AGX Orin, 256-bit LPDDR5")),)
+    ),
 )
-_UNKNOWN = "not known for this module; the driver's number is wrong on integrated GPUs"
+_UNKNOWN = message("not known for this module; the driver's number is wrong on integrated GPUs")
 
 
 def integrated_memory_bandwidth(
@@ -68,6 +78,12 @@ def integrated_memory_bandwidth(
         if board.chip == chip and sm_count in board.sm_counts and fits:
             if len(board.choices) == 1:
                 return board.choices[0]
-            values = ", ".join(f"{value / 1e9:g} GB/s ({what})" for value, what in board.choices)
-            return None, f"one of {values}: the trace does not tell which"
+            values = joined(
+                ", ",
+                (
+                    message("{bandwidth:g} GB/s ({what})", bandwidth=value / 1e9, what=what)
+                    for value, what in board.choices
+                ),
+            )
+            return None, message("one of {values}: the trace does not tell which", values=values)
     return None, _UNKNOWN

@@ -101,3 +101,8 @@ def say(value: object, translate: Translate) -> object:
 
 def _restored(template: str, values: dict[str, object]) -> Message:
     return message(template, **values)
+
+
+def verbatim(text: str) -> Message:
+    """Return a text without fields as a message; braces in it stand for themselves."""
+    return message(text.replace("{", "{{").replace("}", "}}"))

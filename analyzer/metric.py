@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
+from .message import message
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -136,9 +138,9 @@ class Metric:
 
 
 GPU_TABLES = ("kernels", "graph_launches", "memcpys", "memsets")
-NO_GPU_OPERATIONS = (
+NO_GPU_OPERATIONS = message(
     "the trace has no GPU operation; record with `nsys profile --trace=cuda,nvtx`, and on a Jetson as root, "
     "since CUDA tracing needs its permissions there"
 )
-NO_API_CALLS = "the trace has no CUDA API calls; record with `nsys profile --trace=cuda,nvtx`"
-NO_OS_CALLS = "operating-system calls were not traced, so host code may hide them; record with --trace=osrt"
+NO_API_CALLS = message("the trace has no CUDA API calls; record with `nsys profile --trace=cuda,nvtx`")
+NO_OS_CALLS = message("operating-system calls were not traced, so host code may hide them; record with --trace=osrt")

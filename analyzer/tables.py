@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from .message import message
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -206,20 +208,20 @@ TABLES: tuple[Table, ...] = (
 )
 
 SAMPLED_METRICS: dict[str, str] = {
-    "gpc_clock": "GPC clock, Hz",
-    "sys_clock": "SYS clock, Hz",
-    "gr_active": "any graphics or compute engine had work, % of time",
-    "async_compute_in_flight": "compute work in flight, % of time (CUDA work shows here)",
-    "sync_compute_in_flight": "compute work in flight beside graphics, % of time",
-    "sm_active": "SMs with at least one warp resident, % of SM-cycles",
-    "sm_issue": "instructions issued, % of the four per cycle and SM that are possible",
-    "tensor_active": "tensor pipes busy, % of cycles",
-    "compute_warps": "compute warps resident, % of warp slots",
-    "unallocated_warps": "free warp slots on SMs that are active, % of warp slots",
-    "dram_read": "DRAM read, % of the peak bandwidth",
-    "dram_write": "DRAM write, % of the peak bandwidth",
-    "pcie_rx": "PCIe received, % of the peak",
-    "pcie_tx": "PCIe sent, % of the peak",
+    "gpc_clock": message("GPC clock, Hz"),
+    "sys_clock": message("SYS clock, Hz"),
+    "gr_active": message("any graphics or compute engine had work, % of time"),
+    "async_compute_in_flight": message("compute work in flight, % of time (CUDA work shows here)"),
+    "sync_compute_in_flight": message("compute work in flight beside graphics, % of time"),
+    "sm_active": message("SMs with at least one warp resident, % of SM-cycles"),
+    "sm_issue": message("instructions issued, % of the four per cycle and SM that are possible"),
+    "tensor_active": message("tensor pipes busy, % of cycles"),
+    "compute_warps": message("compute warps resident, % of warp slots"),
+    "unallocated_warps": message("free warp slots on SMs that are active, % of warp slots"),
+    "dram_read": message("DRAM read, % of the peak bandwidth"),
+    "dram_write": message("DRAM write, % of the peak bandwidth"),
+    "pcie_rx": message("PCIe received, % of the peak"),
+    "pcie_tx": message("PCIe sent, % of the peak"),
 }
 
 TABLE_BY_NAME = {table.name: table for table in TABLES}

@@ -13,7 +13,10 @@ from .tables import TABLE_BY_NAME
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a trace came from. Only the file's name is kept, since a path may tell who the user is."""
+    """Where a trace came from. Only the file's name is kept, since a path may tell who the user is.
+
+    `sha256` is the digest of the file as it lies on the disk, where somebody asked for it.
+    """
 
     file_name: str
     format: str
@@ -21,6 +24,7 @@ class Source:
     tool: str | None = None
     tool_version: str | None = None
     schema_version: str | None = None
+    sha256: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields under their own names."""

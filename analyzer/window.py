@@ -26,6 +26,7 @@ import polars as pl
 from nitro.errors import UsageError
 
 from .intervals import Int64
+from .message import message
 from .nvtx import Projections, Ranges, family_of
 from .operations import Kind, Operations
 from .tables import enum_texts
@@ -156,14 +157,16 @@ def choose_window(
 
 def _whole(operations: Operations, mode: str) -> Window:
     if not len(operations):
-        return Window(0, 0, "all", "the trace has no GPU operation")
+        return Window(0, 0, "all", message("the trace has no GPU operation"))
     by_device = {}
     for device_id in operations.device_ids:
         own = operations.of_device(device_id)
         by_device[device_id] = (int(own.starts[0]), int(own.ends.max()))
-    reason = "from the first to the last GPU operation of each device"
+    reason = message("from the first to the last GPU operation of each device")
     if mode == "auto":
-        reason = f"no repeated iteration was found (NVTX, graph launches, kernel names), so {reason}"
+        reason = message(
+            "no repeated iteration was found (NVTX, graph launches, kernel names), so {reason}", reason=reason
+        )
     starts, ends = zip(*by_device.values(), strict=True)
     return Window(min(starts), max(ends), "all", reason, by_device=by_device, is_fallback=mode == "auto")
 
@@ -177,22 +180,33 @@ def _explicit(operations: Operations, since_ns: int | None, until_ns: int | None
             f"the window from {start} to {end} ns is empty; GPU operations run from {first} to {last} ns, "
             "so choose --since and --until in between."
         )
-    return Window(start, end, "explicit", "as given by --since and --until")
+    return Window(start, end, "explicit", message("as given by --since and --until"))
 
 
 def _of_iterations(found: _Found, mode: str, *, drop_warm_up: bool) -> Window:
     iterations = found.iterations
     warm_up = _warm_up_count(iterations) if drop_warm_up else 0
     kept = iterations[warm_up:]
-    rule = f"warm-up: its period is over {WARM_UP_RATIO} x the median of the second half"
+    rule = message("warm-up: its period is over {ratio} x the median of the second half", ratio=WARM_UP_RATIO)
     dropped = tuple((iteration.name, rule) for iteration in iterations[:warm_up])
     if len(kept) == 1:
         only = kept[0]
-        return Window(only.start_ns, only.end_ns, mode, f"the one iteration of {found.what}", kept, dropped)
-    reason = f"{len(iterations)} iterations of {found.what}"
+        reason = message("the one iteration of {what}", what=found.what)
+        return Window(only.start_ns, only.end_ns, mode, reason, kept, dropped)
     if warm_up:
-        reason += f", the first {warm_up} left out as warm-up"
-    reason += "; the window ends where the last one begins"
+        reason = message(
+            "{count} iterations of {what}, the first {warm_up} left out as warm-up; "
+            "the window ends where the last one begins",
+            count=len(iterations),
+            what=found.what,
+            warm_up=warm_up,
+        )
+    else:
+        reason = message(
+            "{count} iterations of {what}; the window ends where the last one begins",
+            count=len(iterations),
+            what=found.what,
+        )
     return Window(kept[0].start_ns, kept[-1].start_ns, mode, reason, kept, dropped)
 
 
@@ -244,7 +258,8 @@ def _named_ranges(ranges: Ranges, projections: Projections, pattern: str) -> _Fo
     rows = rows[[not _has_matching_ancestor(ranges, row, named) for row in rows.tolist()]]
     if not len(rows):
         raise UsageError(f"no NVTX range named {pattern!r} launched GPU work; choose another range or --window all.")
-    return _Found(_ranges_as_iterations(ranges, projections, rows.tolist()), f"NVTX ranges {pattern!r} (--nvtx)")
+    what = message("NVTX ranges {name!r} (--nvtx)", name=pattern)
+    return _Found(_ranges_as_iterations(ranges, projections, rows.tolist()), what)
 
 
 def _has_matching_ancestor(ranges: Ranges, row: int, named: Any) -> bool:
@@ -285,7 +300,8 @@ def _nvtx_family(operations: Operations, ranges: Ranges, projections: Projection
             best = (score, rows, list(families)[candidate // len(threads)])
     if best is None:
         return None
-    return _Found(_ranges_as_iterations(ranges, projections, best[1].tolist()), f"NVTX ranges {best[2]!r}")
+    what = message("NVTX ranges {name!r}", name=best[2])
+    return _Found(_ranges_as_iterations(ranges, projections, best[1].tolist()), what)
 
 
 def _graph_launches(trace: Trace, operations: Operations) -> _Found | None:
@@ -301,9 +317,8 @@ def _graph_launches(trace: Trace, operations: Operations) -> _Found | None:
     starts = operations.starts[marks]
     if len(marks) < _FEWEST_ITERATIONS or not _is_regular(starts):
         return None
-    return _Found(
-        _iterations_at(operations, starts, "graph launch"), f"launches of CUDA graph executable {unique[longest]}"
-    )
+    what = message("launches of CUDA graph executable {number}", number=int(unique[longest]))
+    return _Found(_iterations_at(operations, starts, message("graph launch")), what)
 
 
 def _kernel_sequence(trace: Trace, operations: Operations) -> _Found | None:
@@ -340,13 +355,11 @@ def _kernel_sequence(trace: Trace, operations: Operations) -> _Found | None:
     starts = operations.starts[kernels[best[1]]]
     texts = enum_texts(column)
     mark = _shortened(texts[int(names[best[1][0]])], 60) if names[best[1][0]] >= 0 else "?"
-    return _Found(
-        _iterations_at(operations, starts, "sequence"),
-        f"a sequence of {best[2]} kernels that repeats, each beginning with {mark}",
-    )
+    what = message("a sequence of {count} kernels that repeats, each beginning with {name}", count=best[2], name=mark)
+    return _Found(_iterations_at(operations, starts, message("sequence")), what)
 
 
-def _iterations_at(operations: Operations, starts: Int64, name: str) -> tuple[Iteration, ...]:
+def _iterations_at(operations: Operations, starts: Int64, what: str) -> tuple[Iteration, ...]:
     """Iterations that begin at these operations; each ends with the last operation begun before the next one."""
     first = np.searchsorted(operations.starts, starts, side="left")
     stop = np.append(first[1:], len(operations.starts))
@@ -354,6 +367,6 @@ def _iterations_at(operations: Operations, starts: Int64, name: str) -> tuple[It
     # Work that reaches past the start of the next iteration is cut there: without NVTX nothing tells whose it is.
     limits = [*starts[1:].tolist(), ends[-1]]
     return tuple(
-        Iteration(f"{name} {number}", int(start), min(end, limit))
+        Iteration(message("{what} {number}", what=what, number=number), int(start), min(end, limit))
         for number, (start, end, limit) in enumerate(zip(starts.tolist(), ends, limits, strict=True))
     )

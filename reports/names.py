@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from functools import cache
+
+from nitro.analyzer.message import Message
+from nitro.analyzer.table_words import TABLE_WORDS
 
 _STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _NOISE = re.compile(
@@ -34,3 +38,13 @@ def _without_parameters(name: str) -> str:
         elif letter == "(" and depth == 0 and position and name[position - 1] not in ": ":
             return name[:position]
     return name
+
+
+def table_word(text: str) -> str:
+    """Return a cell of a result table as a message where it is our word and not the trace's."""
+    return _words().get(text, text)
+
+
+@cache
+def _words() -> dict[str, Message]:
+    return {str(word): word for word in TABLE_WORDS}

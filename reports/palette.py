@@ -6,6 +6,8 @@ hue in different lightness.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 COLOURS: dict[str, str] = {
     "busy": "#009e73",
     "kernel": "#009e73",
@@ -31,3 +33,25 @@ COLOURS: dict[str, str] = {
     "after_last": "#bfbfbf",
     "unattributed": "#606060",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """How one of several lines is drawn: colour, dash pattern in pixels, and the shape of its points.
+
+    Dash and shape keep lines apart in black and white too.
+    """
+
+    colour: str
+    dash: tuple[int, ...]
+    shape: str
+
+
+SERIES: tuple[Series, ...] = (
+    Series("#0072b2", (1, 0), "circle"),
+    Series("#d55e00", (6, 2), "square"),
+    Series("#009e73", (2, 2), "triangle-up"),
+    Series("#cc79a7", (8, 3, 2, 3), "diamond"),
+    Series("#e69f00", (4, 4), "cross"),
+    Series("#56b4e9", (1, 3), "triangle-down"),
+)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
+from ..message import message
 from ..metric import NO_API_CALLS, NO_OS_CALLS, Metric, NotMeasured, Result, ResultColumn, ResultTable
 from ..operations import process_of
 from ..tables import enum_texts
@@ -14,15 +15,15 @@ from ..view import View
 from ._names import call_name
 
 _COLUMNS = (
-    ResultColumn("name", "", "function, without version suffix"),
-    ResultColumn("calls", "1", "calls that touch the window"),
-    ResultColumn("total_ns", "ns", "summed time inside the window, over all threads"),
-    ResultColumn("mean_ns", "ns", "mean time of a call inside the window"),
-    ResultColumn("max_ns", "ns", "longest time of a call inside the window"),
+    ResultColumn("name", "", message("function, without version suffix")),
+    ResultColumn("calls", "1", message("calls that touch the window")),
+    ResultColumn("total_ns", "ns", message("summed time inside the window, over all threads")),
+    ResultColumn("mean_ns", "ns", message("mean time of a call inside the window")),
+    ResultColumn("max_ns", "ns", message("longest time of a call inside the window")),
 )
 _TABLES = {
-    "cuda_api_calls": ("api_calls", "CUDA calls", NO_API_CALLS),
-    "os_calls": ("os_calls", "Operating-system calls", NO_OS_CALLS),
+    "cuda_api_calls": ("api_calls", message("CUDA calls"), NO_API_CALLS),
+    "os_calls": ("os_calls", message("Operating-system calls"), NO_OS_CALLS),
 }
 
 
@@ -67,12 +68,12 @@ def _table(view: View, calls: pl.DataFrame) -> pl.DataFrame:
 
 METRIC = Metric(
     id="cuda_api_calls",
-    title="CUDA and operating-system calls",
+    title=message("CUDA and operating-system calls"),
     provides=dict.fromkeys(_TABLES, "table"),
     needs=(),
     missing="",
     better="neither",
-    reference="sums as in nsys `cuda_api_sum` and `osrt_sum`, inside the window",
+    reference=message("sums as in nsys `cuda_api_sum` and `osrt_sum`, inside the window"),
     compute=compute,
     order=70,
 )

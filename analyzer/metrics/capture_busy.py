@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..intervals import union
+from ..message import message
 from ..metric import GPU_TABLES, NO_GPU_OPERATIONS, Measurement, Metric, NotMeasured, Result
 from ..view import View
 
@@ -28,12 +29,12 @@ def compute(view: View) -> Iterator[Result]:
 
 METRIC = Metric(
     id="capture_gpu_busy",
-    title="GPU busy, whole capture",
+    title=message("GPU busy, whole capture"),
     provides={"capture_gpu_busy": "ns", "capture_gpu_span": "ns"},
     needs=GPU_TABLES,
     missing=NO_GPU_OPERATIONS,
     better="neither",
-    reference="interval union, as the complement of nsys `gpu_gaps` without its threshold",
+    reference=message("interval union, as the complement of nsys `gpu_gaps` without its threshold"),
     compute=compute,
     order=5,
 )

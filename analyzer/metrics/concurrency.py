@@ -10,6 +10,7 @@ import polars as pl
 
 from ..distinct import distinct
 from ..intervals import Int64, overlap_of, running_end, union
+from ..message import message
 from ..metric import (
     GPU_TABLES,
     NO_GPU_OPERATIONS,
@@ -24,17 +25,19 @@ from ..nvtx import PATH_SEPARATOR
 from ..phases import Phase, phases_of
 from ..view import DeviceView, View
 
-_NO_PHASES = "overlap needs at least two NVTX phases side by side, with GPU work in each; mark the encoders with ranges"
+_NO_PHASES = message(
+    "overlap needs at least two NVTX phases side by side, with GPU work in each; mark the encoders with ranges"
+)
 _COLUMNS = (
-    ResultColumn("first", "", "the longer phase"),
-    ResultColumn("second", "", "the shorter phase"),
-    ResultColumn("in_window", "", "whether their instances belong to the window"),
-    ResultColumn("first_ns", "ns", "time that the projections of the first cover (a)"),
-    ResultColumn("second_ns", "ns", "time that the projections of the second cover (b)"),
-    ResultColumn("together_ns", "ns", "time in which both ran"),
-    ResultColumn("share_of_shorter", "ratio", "of the shorter phase, the part that ran beside the longer one"),
-    ResultColumn("gain", "ratio", "(a + b) / time in which either ran: what overlap gives now"),
-    ResultColumn("bound", "ratio", "(a + b) / max(a, b): the most that overlap could give"),
+    ResultColumn("first", "", message("the longer phase")),
+    ResultColumn("second", "", message("the shorter phase")),
+    ResultColumn("in_window", "", message("whether their instances belong to the window")),
+    ResultColumn("first_ns", "ns", message("time that the projections of the first cover (a)")),
+    ResultColumn("second_ns", "ns", message("time that the projections of the second cover (b)")),
+    ResultColumn("together_ns", "ns", message("time in which both ran")),
+    ResultColumn("share_of_shorter", "ratio", message("of the shorter phase, the part that ran beside the longer one")),
+    ResultColumn("gain", "ratio", message("(a + b) / time in which either ran: what overlap gives now")),
+    ResultColumn("bound", "ratio", message("(a + b) / max(a, b): the most that overlap could give")),
 )
 
 
@@ -63,7 +66,7 @@ def compute(view: View) -> Iterator[Result]:
     frame = pl.DataFrame(rows, schema=schema, orient="row")
     for row in frame.iter_rows(named=True):
         yield Measurement("phase_overlap", row["together_ns"], "ns", by=f"{row['first']} + {row['second']}")
-    yield ResultTable("phase_pairs", "Overlap of phases", _COLUMNS, frame)
+    yield ResultTable("phase_pairs", message("Overlap of phases"), _COLUMNS, frame)
 
 
 _TYPES = (pl.String, pl.String, pl.Boolean, pl.Int64, pl.Int64, pl.Int64, pl.Float64, pl.Float64, pl.Float64)
@@ -127,12 +130,12 @@ def _row(first: Phase, second: Phase) -> tuple[str, str, bool, int, int, int, fl
 
 METRIC = Metric(
     id="stream_concurrency",
-    title="Concurrency",
+    title=message("Concurrency"),
     provides={"stream_concurrency": "ns", "phase_overlap": "ns", "phase_pairs": "table"},
     needs=GPU_TABLES,
     missing=NO_GPU_OPERATIONS,
     better="higher",
-    reference="Nitro; the bound is that of two tasks on one resource each",
+    reference=message("Nitro; the bound is that of two tasks on one resource each"),
     compute=compute,
     order=27,
 )

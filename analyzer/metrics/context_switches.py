@@ -9,10 +9,11 @@ import numpy as np
 from ..contexts import holders_of
 from ..distinct import distinct
 from ..intervals import Int64, Intervals, overlap_of
+from ..message import message
 from ..metric import Measurement, Metric, NotMeasured, Result
 from ..view import View
 
-_NOT_RECORDED = "GPU context switches were not recorded; record with --gpuctxsw=true, as root"
+_NOT_RECORDED = message("GPU context switches were not recorded; record with --gpuctxsw=true, as root")
 
 
 def compute(view: View) -> Iterator[Result]:
@@ -50,12 +51,12 @@ def _one(value: int) -> Int64:
 
 METRIC = Metric(
     id="gpu_context_switch_time",
-    title="GPU context switches",
+    title=message("GPU context switches"),
     provides={"gpu_context_switch_time": "ns", "gpu_context_switch_count": "1"},
     needs=("context_switches",),
     missing=_NOT_RECORDED,
     better="lower",
-    reference="GPU_CONTEXT_SWITCH_EVENTS of nsys: SAVE_END, RESTORE_START",
+    reference=message("GPU_CONTEXT_SWITCH_EVENTS of nsys: SAVE_END, RESTORE_START"),
     compute=compute,
     order=28,
 )

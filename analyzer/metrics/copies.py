@@ -7,11 +7,12 @@ from collections.abc import Iterator
 import polars as pl
 
 from ..intervals import Intervals, overlap_of, subtract, union
+from ..message import message
 from ..metric import Measurement, Metric, NotMeasured, Result, ResultColumn, ResultTable
 from ..operations import NO_ROW, TABLE_OF_KIND, Kind
 from ..view import DeviceView, View
 
-_NO_COPIES = "the trace has no copies and no memsets"
+_NO_COPIES = message("the trace has no copies and no memsets")
 COPY_KINDS = {
     0: "unknown",
     1: "host to device",
@@ -41,14 +42,16 @@ MEMORY_KINDS = {
 _SIZES = ((1 << 12, "up to 4 KiB"), (1 << 16, "4 to 64 KiB"), (1 << 20, "64 KiB to 1 MiB"))
 _LARGE = "over 1 MiB"
 _COLUMNS = (
-    ResultColumn("kind", "", "direction of the copy, or memset"),
-    ResultColumn("memory", "", "memory kinds of source and destination"),
-    ResultColumn("size", "", "size class of one operation"),
-    ResultColumn("count", "1", "operations that run or begin inside the window"),
-    ResultColumn("total_bytes", "bytes", "bytes of these operations"),
-    ResultColumn("total_ns", "ns", "summed time inside the window"),
-    ResultColumn("median_ns", "ns", "median duration of whole operations"),
-    ResultColumn("bandwidth_bytes_per_s", "bytes/s", "bytes divided by the summed duration of whole operations"),
+    ResultColumn("kind", "", message("direction of the copy, or memset")),
+    ResultColumn("memory", "", message("memory kinds of source and destination")),
+    ResultColumn("size", "", message("size class of one operation")),
+    ResultColumn("count", "1", message("operations that run or begin inside the window")),
+    ResultColumn("total_bytes", "bytes", message("bytes of these operations")),
+    ResultColumn("total_ns", "ns", message("summed time inside the window")),
+    ResultColumn("median_ns", "ns", message("median duration of whole operations")),
+    ResultColumn(
+        "bandwidth_bytes_per_s", "bytes/s", message("bytes divided by the summed duration of whole operations")
+    ),
 )
 
 
@@ -67,7 +70,9 @@ def compute(view: View) -> Iterator[Result]:
         frames = [frame for kind in (Kind.MEMCPY, Kind.MEMSET) if (frame := _operations(device, kind)) is not None]
         if frames:
             found = True
-            yield ResultTable("copies", "Copies and memsets", _COLUMNS, _table(pl.concat(frames)), device.device_id)
+            yield ResultTable(
+                "copies", message("Copies and memsets"), _COLUMNS, _table(pl.concat(frames)), device.device_id
+            )
     if not found:
         yield NotMeasured("copies", _NO_COPIES)
     if not view.devices:
@@ -130,12 +135,12 @@ def _table(operations: pl.DataFrame) -> pl.DataFrame:
 
 METRIC = Metric(
     id="copies",
-    title="Copies and memsets",
+    title=message("Copies and memsets"),
     provides={"copies": "table", "blocking_copy_time": "ns"},
     needs=("memcpys", "memsets"),
     missing=_NO_COPIES,
     better="neither",
-    reference="CUPTI activity kinds; sums as in nsys `cuda_gpu_mem_time_sum`, inside the window",
+    reference=message("CUPTI activity kinds; sums as in nsys `cuda_gpu_mem_time_sum`, inside the window"),
     compute=compute,
     order=60,
 )

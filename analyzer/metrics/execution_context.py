@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..intervals import Int64
+from ..message import message
 from ..metric import GPU_TABLES, NO_GPU_OPERATIONS, Measurement, Metric, NotMeasured, Result
 from ..operations import NO_ROW
 from ..view import View
 
 _ENQUEUE = "ExecutionContext::enqueue"
-_NOT_MARKED = (
+_NOT_MARKED = message(
     "neither TensorRT enqueue ranges nor iterations marked by NVTX were found, so no inference can be told from another"
 )
 _PERCENTILES = (50, 90, 99)
@@ -65,12 +66,12 @@ def _first_launch(view: View, rows: Int64) -> Int64:
 
 METRIC = Metric(
     id="execution_context_duration",
-    title="Execution-context duration",
+    title=message("Execution-context duration"),
     provides={"execution_context_duration": "ns"},
     needs=GPU_TABLES,
     missing=NO_GPU_OPERATIONS,
     better="lower",
-    reference="arXiv 2508.08430, kernel level: execution-context duration",
+    reference=message("arXiv 2508.08430, kernel level: execution-context duration"),
     compute=compute,
     order=9,
 )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..intervals import Intervals, gaps, union
+from ..message import message
 from ..metric import Measurement, Metric, NotMeasured, Result
 from ..samples import FEWEST_SAMPLES
 from ..view import View
@@ -53,12 +54,12 @@ def compute(view: View) -> Iterator[Result]:
 
 METRIC = Metric(
     id="sm_active_without_operations",
-    title="SM activity without operations",
+    title=message("SM activity without operations"),
     provides={"sm_active_without_operations": "ratio"},
     needs=(),
     missing="",
     better="lower",
-    reference="Nitro",
+    reference=message("Nitro"),
     compute=compute,
     order=23,
 )

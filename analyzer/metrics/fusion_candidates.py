@@ -8,13 +8,14 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
+from ..message import message
 from ..metric import Measurement, Metric, NotMeasured, Result, ResultColumn, ResultTable
 from ..operations import Kind
 from ..tables import enum_texts
 from ..view import DeviceView, View
 from .kernels import NAME_LOST
 
-_NO_KERNELS = "the trace has no kernels of its own; record with `nsys profile --trace=cuda`"
+_NO_KERNELS = message("the trace has no kernels of its own; record with `nsys profile --trace=cuda`")
 _ELEMENT_WISE = re.compile(
     r"element_?wise|pointwise|(?:layer|batch|group|rms|instance)_?norm|soft_?max|gelu|[lr]elu|sigmoid|silu|swish"
     r"|dropout|threshold_kernel|add_?bias|bias_?add|residual|bn_fw|copy_kernel|AddFunctor|MulFunctor|CUDAFunctor",
@@ -26,11 +27,11 @@ _MATRIX = re.compile(
 )
 _ROWS = 50
 _COLUMNS = (
-    ResultColumn("first", "", "kernel"),
-    ResultColumn("second", "", "kernel that ran next on the same stream"),
-    ResultColumn("count", "1", "times that this pair ran in the window"),
-    ResultColumn("second_total_ns", "ns", "summed time of the second kernel in these pairs"),
-    ResultColumn("gap_total_ns", "ns", "summed pauses between the two on the stream"),
+    ResultColumn("first", "", message("kernel")),
+    ResultColumn("second", "", message("kernel that ran next on the same stream")),
+    ResultColumn("count", "1", message("times that this pair ran in the window")),
+    ResultColumn("second_total_ns", "ns", message("summed time of the second kernel in these pairs")),
+    ResultColumn("gap_total_ns", "ns", message("summed pauses between the two on the stream")),
 )
 
 
@@ -89,17 +90,17 @@ def _of_device(device: DeviceView) -> Iterator[Result]:
     frame = grouped.with_columns(
         names.gather(grouped["first"]).alias("first"), names.gather(grouped["second"]).alias("second")
     )
-    yield ResultTable("fusion_candidates", "Element-wise kernels in a row", _COLUMNS, frame, device.device_id)
+    yield ResultTable("fusion_candidates", message("Element-wise kernels in a row"), _COLUMNS, frame, device.device_id)
 
 
 METRIC = Metric(
     id="fusable_kernel_time",
-    title="Fusion candidates",
+    title=message("Fusion candidates"),
     provides={"fusable_kernel_time": "ns", "fusion_candidates": "table"},
     needs=("kernels",),
     missing=_NO_KERNELS,
     better="lower",
-    reference="Nitro; frequent kernel sequences as in Holistic Trace Analysis",
+    reference=message("Nitro; frequent kernel sequences as in Holistic Trace Analysis"),
     compute=compute,
     order=34,
 )

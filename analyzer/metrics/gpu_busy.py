@@ -8,6 +8,7 @@ import numpy as np
 
 from ..distinct import distinct
 from ..intervals import union
+from ..message import message
 from ..metric import GPU_TABLES, NO_GPU_OPERATIONS, Measurement, Metric, NotMeasured, Result
 from ..operations import Kind
 from ..view import DeviceView, View
@@ -89,7 +90,7 @@ def _process_name(key: int) -> str:
 
 METRIC = Metric(
     id="gpu_busy",
-    title="GPU busy",
+    title=message("GPU busy"),
     provides={
         "window": "ns",
         "gpu_busy": "ns",
@@ -105,7 +106,9 @@ METRIC = Metric(
     needs=GPU_TABLES,
     missing=NO_GPU_OPERATIONS,
     better="neither",
-    reference="interval union; nsys `gpu_time_util` adds overlapping operations up instead, and may exceed 100 %",
+    reference=message(
+        "interval union; nsys `gpu_time_util` adds overlapping operations up instead, and may exceed 100 %"
+    ),
     compute=compute,
     order=10,
 )

@@ -7,18 +7,19 @@ from collections.abc import Iterator
 import polars as pl
 
 from ..causes import TEXTS, Cause
+from ..message import message
 from ..metric import GPU_TABLES, NO_GPU_OPERATIONS, Measurement, Metric, NotMeasured, Result, ResultColumn, ResultTable
 from ..view import DeviceView, View
 
 _HOST_COLUMNS = (
-    ResultColumn("nvtx_path", "", "innermost NVTX range of the launching thread, with those around it"),
-    ResultColumn("idle_ns", "ns", "idle time while that thread ran code outside CUDA there"),
-    ResultColumn("pieces", "1", "stretches of idle time"),
+    ResultColumn("nvtx_path", "", message("innermost NVTX range of the launching thread, with those around it")),
+    ResultColumn("idle_ns", "ns", message("idle time while that thread ran code outside CUDA there")),
+    ResultColumn("pieces", "1", message("stretches of idle time")),
 )
 _LONGEST_COLUMNS = (
-    ResultColumn("cause", "", "cause of the idle stretch"),
-    ResultColumn("start_ns", "ns", "start, since session start"),
-    ResultColumn("duration_ns", "ns", "length"),
+    ResultColumn("cause", "", message("cause of the idle stretch")),
+    ResultColumn("start_ns", "ns", message("start, since session start")),
+    ResultColumn("duration_ns", "ns", message("length")),
 )
 
 
@@ -66,10 +67,14 @@ def _of_device(device: DeviceView) -> Iterator[Result]:
         schema={"nvtx_path": pl.String, "idle_ns": pl.Int64, "pieces": pl.Int64},
     )
     yield ResultTable(
-        "host_code_by_path", "Idle while host code ran, by NVTX path", _HOST_COLUMNS, frame, device.device_id
+        "host_code_by_path", message("Idle while host code ran, by NVTX path"), _HOST_COLUMNS, frame, device.device_id
     )
     longest = sorted(
-        ((start - end, TEXTS[cause].title, start) for cause, spans in summary.longest.items() for start, end in spans)
+        (
+            (start - end, str(TEXTS[cause].title), start)
+            for cause, spans in summary.longest.items()
+            for start, end in spans
+        )
     )[:20]
     frame = pl.DataFrame(
         {
@@ -79,17 +84,17 @@ def _of_device(device: DeviceView) -> Iterator[Result]:
         },
         schema={"cause": pl.String, "start_ns": pl.Int64, "duration_ns": pl.Int64},
     )
-    yield ResultTable("longest_idle", "Longest idle stretches", _LONGEST_COLUMNS, frame, device.device_id)
+    yield ResultTable("longest_idle", message("Longest idle stretches"), _LONGEST_COLUMNS, frame, device.device_id)
 
 
 METRIC = Metric(
     id="gpu_idle",
-    title="GPU idle by cause",
+    title=message("GPU idle by cause"),
     provides={"gpu_idle": "ns", "gpu_idle_by_cause": "ns", "host_code_by_path": "table", "longest_idle": "table"},
     needs=GPU_TABLES,
     missing=NO_GPU_OPERATIONS,
     better="lower",
-    reference="gaps as in nsys `gpu_gaps`, with threshold 0 and over all processes of the GPU; causes: Nitro",
+    reference=message("gaps as in nsys `gpu_gaps`, with threshold 0 and over all processes of the GPU; causes: Nitro"),
     compute=compute,
     order=20,
 )

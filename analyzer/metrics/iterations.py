@@ -7,15 +7,18 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..intervals import Int64
+from ..message import message
 from ..metric import GPU_TABLES, NO_GPU_OPERATIONS, Measurement, Metric, NotMeasured, Result
 from ..operations import NO_ROW
 from ..view import View
 
 _PERCENTILES = (50, 90, 99)
-_NO_ITERATIONS = "no iterations were found; mark each with an NVTX range, or name the ranges with --nvtx"
-_PIPELINED = "iterations overlap on the GPU, so none stands alone; only the mean period is given"
-_NO_RANGE = "latency needs an NVTX range around each iteration; only GPU periods are known here"
-_NO_BATCH = "items per iteration are unknown; give them with --batch or as NVTX payload of the iteration ranges"
+_NO_ITERATIONS = message("no iterations were found; mark each with an NVTX range, or name the ranges with --nvtx")
+_PIPELINED = message("iterations overlap on the GPU, so none stands alone; only the mean period is given")
+_NO_RANGE = message("latency needs an NVTX range around each iteration; only GPU periods are known here")
+_NO_BATCH = message(
+    "items per iteration are unknown; give them with --batch or as NVTX payload of the iteration ranges"
+)
 
 
 def compute(view: View) -> Iterator[Result]:
@@ -85,7 +88,7 @@ def _items_per_iteration(view: View) -> float | None:
 
 METRIC = Metric(
     id="iteration_period",
-    title="Iterations",
+    title=message("Iterations"),
     provides={
         "iteration_period": "ns",
         "iteration_latency": "ns",
@@ -96,7 +99,7 @@ METRIC = Metric(
     needs=GPU_TABLES,
     missing=NO_GPU_OPERATIONS,
     better="lower",
-    reference="Nitro; percentiles as numpy `percentile` with linear interpolation",
+    reference=message("Nitro; percentiles as numpy `percentile` with linear interpolation"),
     compute=compute,
     order=8,
 )

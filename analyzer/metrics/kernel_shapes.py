@@ -8,35 +8,42 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
+from ..message import message
 from ..metric import Measurement, Metric, NotMeasured, Result, ResultColumn, ResultTable
 from ..occupancy import LIMITERS, limits_of, occupancy
 from ..operations import NO_ROW, Kind
 from ..view import DeviceView, View
 from .kernels import NAME_LOST
 
-_NO_KERNELS = "the trace has no kernels of its own; record with `nsys profile --trace=cuda`"
-_NO_LIMITS = "the export does not tell the limits of the GPU's SMs (registers, shared memory, warps)"
+_NO_KERNELS = message("the trace has no kernels of its own; record with `nsys profile --trace=cuda`")
+_NO_LIMITS = message("the export does not tell the limits of the GPU's SMs (registers, shared memory, warps)")
 _ROWS = 200
 _TENSOR_NAME = re.compile(
     r"(?:h|s|i|bf)(?:16816|1688|884|8816|16832)|tensorop|[hi]mma|wgmma|_mma_|xmma_(?:gemm|fprop)_(?:f16|bf16|i8)|nvjet"
 )
 _PERIODS_NEEDED = 3
 _COLUMNS = (
-    ResultColumn("name", "", "full name"),
-    ResultColumn("grid_blocks", "1", "thread blocks"),
-    ResultColumn("block_threads", "1", "threads per block"),
-    ResultColumn("registers_per_thread", "1", "registers"),
-    ResultColumn("shared_memory_bytes", "bytes", "static and dynamic, per block"),
-    ResultColumn("count", "1", "executions in the window with this shape"),
-    ResultColumn("total_ns", "ns", "their summed time inside the window"),
-    ResultColumn("mean_ns", "ns", "their mean duration"),
-    ResultColumn("occupancy", "ratio", "theoretical: resident warps that fit, of those an SM can hold"),
-    ResultColumn("limiter", "", "what keeps more blocks from an SM; none where the grid is too small to feel it"),
-    ResultColumn("waves", "1", "thread blocks / blocks that the whole GPU holds at once"),
-    ResultColumn("tail_ratio", "ratio", "part of the last wave's slots that stay empty, over all waves"),
-    ResultColumn("empty_sm_ratio", "ratio", "SMs that get no block at all"),
-    ResultColumn("tensor_active", "ratio", "sampled, over executions of at least three sampling periods; null if none"),
-    ResultColumn("tensor_hint", "", "yes where the name alone suggests tensor cores; a hint, not a measurement"),
+    ResultColumn("name", "", message("full name")),
+    ResultColumn("grid_blocks", "1", message("thread blocks")),
+    ResultColumn("block_threads", "1", message("threads per block")),
+    ResultColumn("registers_per_thread", "1", message("registers")),
+    ResultColumn("shared_memory_bytes", "bytes", message("static and dynamic, per block")),
+    ResultColumn("count", "1", message("executions in the window with this shape")),
+    ResultColumn("total_ns", "ns", message("their summed time inside the window")),
+    ResultColumn("mean_ns", "ns", message("their mean duration")),
+    ResultColumn("occupancy", "ratio", message("theoretical: resident warps that fit, of those an SM can hold")),
+    ResultColumn(
+        "limiter", "", message("what keeps more blocks from an SM; none where the grid is too small to feel it")
+    ),
+    ResultColumn("waves", "1", message("thread blocks / blocks that the whole GPU holds at once")),
+    ResultColumn("tail_ratio", "ratio", message("part of the last wave's slots that stay empty, over all waves")),
+    ResultColumn("empty_sm_ratio", "ratio", message("SMs that get no block at all")),
+    ResultColumn(
+        "tensor_active", "ratio", message("sampled, over executions of at least three sampling periods; null if none")
+    ),
+    ResultColumn(
+        "tensor_hint", "", message("yes where the name alone suggests tensor cores; a hint, not a measurement")
+    ),
 )
 
 
@@ -119,7 +126,7 @@ def _shapes(device: DeviceView, rows: pl.DataFrame) -> Iterator[Result]:
             yield Measurement("small_grid_empty_sm_ratio", empty_sm_ns / sm_count / total, "ratio", device.device_id)
     else:
         for name in ("small_grid_time", "small_grid_empty_sm_ratio"):
-            yield NotMeasured(name, "the export does not say how many SMs the GPU has", device.device_id)
+            yield NotMeasured(name, message("the export does not say how many SMs the GPU has"), device.device_id)
     top = grouped.sort(["total_ns", *keys], descending=[True, *([False] * len(keys))]).head(_ROWS)
     complete = top.drop_nulls(keys[1:])
     limits = limits_of(described) if described else None
@@ -145,7 +152,7 @@ def _shapes(device: DeviceView, rows: pl.DataFrame) -> Iterator[Result]:
         pl.Series("tensor_active", _tensor_active(device, rows, complete, keys), dtype=pl.Float64),
         pl.Series("tensor_hint", ["yes" if _TENSOR_NAME.search(name) else "" for name in names]),
     )
-    title = "Kernels by launch shape"
+    title = message("Kernels by launch shape")
     yield ResultTable(
         "kernel_shapes", title, _COLUMNS, frame.select(column.name for column in _COLUMNS), device.device_id
     )
@@ -172,7 +179,7 @@ def _tensor_active(device: DeviceView, rows: pl.DataFrame, shapes: pl.DataFrame,
 
 METRIC = Metric(
     id="kernel_shapes",
-    title="Kernels by launch shape",
+    title=message("Kernels by launch shape"),
     provides={
         "kernel_shapes": "table",
         "small_grid_time": "ns",
@@ -183,7 +190,7 @@ METRIC = Metric(
     needs=("kernels",),
     missing=_NO_KERNELS,
     better="neither",
-    reference="CUDA occupancy calculator; waves and tail as Nsight Compute's launch__waves_per_multiprocessor",
+    reference=message("CUDA occupancy calculator; waves and tail as Nsight Compute's launch__waves_per_multiprocessor"),
     compute=compute,
     order=32,
 )

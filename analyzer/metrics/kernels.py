@@ -7,35 +7,36 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
+from ..message import message
 from ..metric import NO_GPU_OPERATIONS, Metric, NotMeasured, Result, ResultColumn, ResultTable
 from ..operations import TABLE_OF_KIND, Kind
 from ..view import DeviceView, View
 
 _TIMES = (
-    ResultColumn("count", "1", "executions that run or begin inside the window"),
-    ResultColumn("total_ns", "ns", "summed time inside the window"),
-    ResultColumn("share", "ratio", "of the summed time of all kernels, graphs, copies and memsets"),
-    ResultColumn("mean_ns", "ns", "mean duration of whole executions, as are the columns up to max"),
-    ResultColumn("median_ns", "ns", "median"),
-    ResultColumn("min_ns", "ns", "minimum"),
-    ResultColumn("lower_quartile_ns", "ns", "25th percentile, linear between order statistics"),
-    ResultColumn("upper_quartile_ns", "ns", "75th percentile"),
-    ResultColumn("max_ns", "ns", "maximum"),
-    ResultColumn("standard_deviation_ns", "ns", "of a sample (n - 1); null for a single execution"),
+    ResultColumn("count", "1", message("executions that run or begin inside the window")),
+    ResultColumn("total_ns", "ns", message("summed time inside the window")),
+    ResultColumn("share", "ratio", message("of the summed time of all kernels, graphs, copies and memsets")),
+    ResultColumn("mean_ns", "ns", message("mean duration of whole executions, as are the columns up to max")),
+    ResultColumn("median_ns", "ns", message("median")),
+    ResultColumn("min_ns", "ns", message("minimum")),
+    ResultColumn("lower_quartile_ns", "ns", message("25th percentile, linear between order statistics")),
+    ResultColumn("upper_quartile_ns", "ns", message("75th percentile")),
+    ResultColumn("max_ns", "ns", message("maximum")),
+    ResultColumn("standard_deviation_ns", "ns", message("of a sample (n - 1); null for a single execution")),
 )
 _KERNEL_COLUMNS = (
-    ResultColumn("name", "", "full name; (name lost) where the export does not hold it"),
-    ResultColumn("short_name", "", "function name"),
+    ResultColumn("name", "", message("full name; (name lost) where the export does not hold it")),
+    ResultColumn("short_name", "", message("function name")),
     *_TIMES,
-    ResultColumn("shapes", "1", "different launch shapes (grid and block)"),
-    ResultColumn("grid", "", "thread blocks x, y, z of the most frequent launch shape"),
-    ResultColumn("block", "", "threads x, y, z of the most frequent launch shape"),
-    ResultColumn("registers_per_thread", "1", "highest over the executions"),
-    ResultColumn("shared_memory_bytes", "bytes", "static and dynamic, per block, highest over the executions"),
+    ResultColumn("shapes", "1", message("different launch shapes (grid and block)")),
+    ResultColumn("grid", "", message("thread blocks x, y, z of the most frequent launch shape")),
+    ResultColumn("block", "", message("threads x, y, z of the most frequent launch shape")),
+    ResultColumn("registers_per_thread", "1", message("highest over the executions")),
+    ResultColumn("shared_memory_bytes", "bytes", message("static and dynamic, per block, highest over the executions")),
 )
 _GRAPH_COLUMNS = (
-    ResultColumn("graph_id", "1", "graph, as CUPTI numbers it"),
-    ResultColumn("graph_exec_id", "1", "instantiated graph"),
+    ResultColumn("graph_id", "1", message("graph, as CUPTI numbers it")),
+    ResultColumn("graph_exec_id", "1", message("instantiated graph")),
     *_TIMES,
 )
 NAME_LOST = "(name lost)"
@@ -63,11 +64,11 @@ def compute(view: View) -> Iterator[Result]:
         work = sum(device.time_of(kind) for kind in Kind)
         kernels = _executions(device, Kind.KERNEL)
         if kernels is not None:
-            yield ResultTable("kernels", "Kernels", _KERNEL_COLUMNS, _kernels(kernels, work), device.device_id)
+            yield ResultTable("kernels", message("Kernels"), _KERNEL_COLUMNS, _kernels(kernels, work), device.device_id)
         graphs = _executions(device, Kind.GRAPH)
         if graphs is not None:
             frame = _times(graphs, list(_GRAPH_KEYS), work)
-            yield ResultTable("graphs", "CUDA graphs", _GRAPH_COLUMNS, frame, device.device_id)
+            yield ResultTable("graphs", message("CUDA graphs"), _GRAPH_COLUMNS, frame, device.device_id)
 
 
 def _executions(device: DeviceView, kind: Kind) -> pl.DataFrame | None:
@@ -143,12 +144,12 @@ def _kernels(rows: pl.DataFrame, work: int) -> pl.DataFrame:
 
 METRIC = Metric(
     id="kernels",
-    title="Kernels and graphs",
+    title=message("Kernels and graphs"),
     provides={"kernels": "table", "graphs": "table"},
     needs=("kernels", "graph_launches"),
-    missing="the trace has neither kernels nor graph launches; record with `nsys profile --trace=cuda`",
+    missing=message("the trace has neither kernels nor graph launches; record with `nsys profile --trace=cuda`"),
     better="neither",
-    reference="columns as in nsys `cuda_gpu_kern_sum`, but inside the window and by device",
+    reference=message("columns as in nsys `cuda_gpu_kern_sum`, but inside the window and by device"),
     compute=compute,
     order=30,
 )

@@ -9,21 +9,24 @@ import numpy.typing as npt
 import polars as pl
 
 from ..causes import Cause
+from ..message import message
 from ..metric import GPU_TABLES, NO_GPU_OPERATIONS, Measurement, Metric, NotMeasured, Result, ResultColumn, ResultTable
 from ..operations import NO_ROW
 from ..view import View
 from ._names import call_name, thread_name
 
-_NO_LAUNCH = "no GPU operation has an API call in the trace, so launches cannot be timed"
+_NO_LAUNCH = message("no GPU operation has an API call in the trace, so launches cannot be timed")
 _COLUMNS = (
-    ResultColumn("api_call", "", "the outermost call, without version suffix"),
-    ResultColumn("thread", "", "process and thread"),
-    ResultColumn("calls", "1", "calls that submitted work which begins inside the window"),
-    ResultColumn("operations", "1", "GPU operations that they submitted; a graph launch counts once"),
-    ResultColumn("api_ns", "ns", "summed duration of the calls"),
-    ResultColumn("mean_api_ns", "ns", "mean duration of a call"),
-    ResultColumn("median_queue_ns", "ns", "median time from the end of the call to the start of the operation"),
-    ResultColumn("max_queue_ns", "ns", "longest such time"),
+    ResultColumn("api_call", "", message("the outermost call, without version suffix")),
+    ResultColumn("thread", "", message("process and thread")),
+    ResultColumn("calls", "1", message("calls that submitted work which begins inside the window")),
+    ResultColumn("operations", "1", message("GPU operations that they submitted; a graph launch counts once")),
+    ResultColumn("api_ns", "ns", message("summed duration of the calls")),
+    ResultColumn("mean_api_ns", "ns", message("mean duration of a call")),
+    ResultColumn(
+        "median_queue_ns", "ns", message("median time from the end of the call to the start of the operation")
+    ),
+    ResultColumn("max_queue_ns", "ns", message("longest such time")),
 )
 _API_NS = pl.col("api_ns").sum()
 _QUEUE_SUM = pl.col("queue_sum_ns").sum()
@@ -58,7 +61,7 @@ def compute(view: View) -> Iterator[Result]:
         for cause in (Cause.LAUNCH_CALL, Cause.LAUNCH_LATENCY):
             value, pieces = int(idle.total_ns[cause]), int(idle.pieces[cause])
             yield Measurement("launch_exposed", value, "ns", device.device_id, by=cause.id, count=pieces)
-    yield ResultTable("launch_calls", "Launch calls", _COLUMNS, _table(calls))
+    yield ResultTable("launch_calls", message("Launch calls"), _COLUMNS, _table(calls))
 
 
 def _calls(view: View, api_calls: pl.DataFrame, counted: npt.NDArray[np.bool_]) -> pl.DataFrame:
@@ -100,12 +103,12 @@ def _table(calls: pl.DataFrame) -> pl.DataFrame:
 
 METRIC = Metric(
     id="launch_api_time",
-    title="Launches",
+    title=message("Launches"),
     provides={"launch_api_time": "ns", "launch_queue_time": "ns", "launch_exposed": "ns", "launch_calls": "table"},
     needs=GPU_TABLES,
     missing=NO_GPU_OPERATIONS,
     better="lower",
-    reference="API and queue time as in nsys `cuda_kern_exec_sum`, with one call for each operation",
+    reference=message("API and queue time as in nsys `cuda_kern_exec_sum`, with one call for each operation"),
     compute=compute,
     order=40,
 )

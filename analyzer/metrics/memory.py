@@ -9,18 +9,19 @@ import numpy.typing as npt
 import polars as pl
 
 from ..intervals import Int64
+from ..message import message
 from ..metric import Measurement, Metric, NotMeasured, Result, ResultColumn, ResultTable
 from ..view import View
 from .copies import MEMORY_KINDS
 
-_NOT_RECORDED = "GPU memory usage was not recorded; record with --cuda-memory-usage=true"
+_NOT_RECORDED = message("GPU memory usage was not recorded; record with --cuda-memory-usage=true")
 _ALLOCATION = 0
 _PINNED_OR_PAGEABLE = (0, 1)
 _BINS = 240
 _COLUMNS = (
-    ResultColumn("start_ns", "ns", "start of the bin, since session start"),
-    ResultColumn("bytes_in_use", "bytes", "GPU memory in use at the start of the bin"),
-    ResultColumn("peak_bytes", "bytes", "most GPU memory in use inside the bin"),
+    ResultColumn("start_ns", "ns", message("start of the bin, since session start")),
+    ResultColumn("bytes_in_use", "bytes", message("GPU memory in use at the start of the bin")),
+    ResultColumn("peak_bytes", "bytes", message("most GPU memory in use inside the bin")),
 )
 
 
@@ -73,7 +74,7 @@ def compute(view: View) -> Iterator[Result]:
         yield Measurement("allocation_bytes", int(deltas[allocated].sum()), "bytes", device.device_id)
         if len(times):
             frame = _over_time(times, in_use, device.low, device.high)
-            title = "GPU memory over time"
+            title = message("GPU memory over time")
             yield ResultTable("gpu_memory_over_time", title, _COLUMNS, frame, device.device_id)
 
 
@@ -96,7 +97,7 @@ def _over_time(times: Int64, in_use: Int64, low: int, high: int) -> pl.DataFrame
 
 METRIC = Metric(
     id="gpu_memory_peak",
-    title="GPU memory",
+    title=message("GPU memory"),
     provides={
         "gpu_memory_peak": "bytes",
         "gpu_memory_in_use": "bytes",
@@ -108,7 +109,7 @@ METRIC = Metric(
     needs=("memory_events",),
     missing=_NOT_RECORDED,
     better="lower",
-    reference="CUPTI memory records, CUDA_GPU_MEMORY_USAGE_EVENTS",
+    reference=message("CUPTI memory records, CUDA_GPU_MEMORY_USAGE_EVENTS"),
     compute=compute,
     order=65,
 )

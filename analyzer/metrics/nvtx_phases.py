@@ -8,27 +8,28 @@ import numpy as np
 import polars as pl
 
 from ..intervals import covered_before, union
+from ..message import message
 from ..metric import Metric, NotMeasured, Result, ResultColumn, ResultTable
 from ..operations import Operations
 from ..view import View
 
-_NO_NVTX = (
+_NO_NVTX = message(
     "the trace has no NVTX ranges; mark phases with torch.cuda.nvtx.range_push or nvtx.annotate and record with "
     "--trace=cuda,nvtx"
 )
 _COLUMNS = (
-    ResultColumn("nvtx_path", "", "range with those around it; a counter at the end of a name is shown as #"),
-    ResultColumn("depth", "1", "ranges around it"),
-    ResultColumn("in_window", "", "whether these instances belong to the window; others are listed apart"),
-    ResultColumn("count", "1", "instances"),
-    ResultColumn("first_start_ns", "ns", "start of the first instance"),
-    ResultColumn("cpu_total_ns", "ns", "summed length of the CPU ranges"),
-    ResultColumn("cpu_mean_ns", "ns", "mean length of the CPU range"),
-    ResultColumn("with_gpu_work", "1", "instances that launched GPU work"),
-    ResultColumn("projection_mean_ns", "ns", "mean length of the projection, over instances with GPU work"),
-    ResultColumn("operations", "1", "GPU operations launched in it; a graph launch counts once"),
-    ResultColumn("operation_time_ns", "ns", "summed duration of these operations"),
-    ResultColumn("gpu_busy_ratio", "ratio", "part of the projections in which any chosen GPU was busy"),
+    ResultColumn("nvtx_path", "", message("range with those around it; a counter at the end of a name is shown as #")),
+    ResultColumn("depth", "1", message("ranges around it")),
+    ResultColumn("in_window", "", message("whether these instances belong to the window; others are listed apart")),
+    ResultColumn("count", "1", message("instances")),
+    ResultColumn("first_start_ns", "ns", message("start of the first instance")),
+    ResultColumn("cpu_total_ns", "ns", message("summed length of the CPU ranges")),
+    ResultColumn("cpu_mean_ns", "ns", message("mean length of the CPU range")),
+    ResultColumn("with_gpu_work", "1", message("instances that launched GPU work")),
+    ResultColumn("projection_mean_ns", "ns", message("mean length of the projection, over instances with GPU work")),
+    ResultColumn("operations", "1", message("GPU operations launched in it; a graph launch counts once")),
+    ResultColumn("operation_time_ns", "ns", message("summed duration of these operations")),
+    ResultColumn("gpu_busy_ratio", "ratio", message("part of the projections in which any chosen GPU was busy")),
 )
 
 
@@ -89,7 +90,9 @@ def compute(view: View) -> Iterator[Result]:
         ["in_window", "depth", "operation_time_ns", "first_start_ns", "nvtx_path"],
         descending=[True, False, True, False, False],
     )
-    yield ResultTable("nvtx_phases", "NVTX phases", _COLUMNS, grouped.select(column.name for column in _COLUMNS))
+    yield ResultTable(
+        "nvtx_phases", message("NVTX phases"), _COLUMNS, grouped.select(column.name for column in _COLUMNS)
+    )
 
 
 def _busy_inside(operations: Operations, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -99,12 +102,12 @@ def _busy_inside(operations: Operations, starts: np.ndarray, ends: np.ndarray) -
 
 METRIC = Metric(
     id="nvtx_phases",
-    title="NVTX phases",
+    title=message("NVTX phases"),
     provides={"nvtx_phases": "table"},
     needs=("nvtx_events",),
     missing=_NO_NVTX,
     better="neither",
-    reference="projection as in nsys `nvtx_gpu_proj_sum`, with one call for each operation",
+    reference=message("projection as in nsys `nvtx_gpu_proj_sum`, with one call for each operation"),
     compute=compute,
     order=25,
 )

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..message import message
 from ..metric import NO_OS_CALLS, Metric, NotMeasured, Result
 from ..operations import NO_ROW
 from ..view import View
 
-_GRAPHS_WHOLE = (
+_GRAPHS_WHOLE = message(
     "CUDA graphs were traced as a whole, so the kernels inside them are not in the trace; record with "
     "--cuda-graph-trace=node, which costs some time per launch"
 )
-_NO_POWER = "power is not part of an nsys trace; log it beside the run, with tegrastats on a Jetson"
-_NO_SCHEDULING = "thread scheduling was not recorded, so host code may hide time off the CPU; record with --cpuctxsw"
+_NO_POWER = message("power is not part of an nsys trace; log it beside the run, with tegrastats on a Jetson")
+_NO_SCHEDULING = message(
+    "thread scheduling was not recorded, so host code may hide time off the CPU; record with --cpuctxsw"
+)
 
 
 def compute(view: View) -> Iterator[Result]:
@@ -38,21 +41,23 @@ def compute(view: View) -> Iterator[Result]:
     lost = int((view.operations.launch == NO_ROW).sum())
     if lost:
         total = len(view.operations)
-        reason = (
-            f"{lost:,} of {total:,} GPU operations have no API call in the trace (unified-memory migrations have none; "
-            "a cut trace lost them), so the idle time before them is unattributed"
+        reason = message(
+            "{lost:,} of {total:,} GPU operations have no API call in the trace (unified-memory migrations have none; "
+            "a cut trace lost them), so the idle time before them is unattributed",
+            lost=lost,
+            total=total,
         )
         yield NotMeasured("launch_of_operation", reason)
 
 
 METRIC = Metric(
     id="recording_limits",
-    title="What the capture cannot show",
+    title=message("What the capture cannot show"),
     provides=dict.fromkeys(("power", "kernels_in_graphs", "os_call", "not_scheduled", "launch_of_operation"), "reason"),
     needs=(),
     missing="",
     better="neither",
-    reference="Nitro",
+    reference=message("Nitro"),
     compute=compute,
     order=90,
 )

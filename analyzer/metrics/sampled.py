@@ -8,13 +8,14 @@ import numpy as np
 import polars as pl
 
 from ..intervals import Intervals
+from ..message import message
 from ..metric import Measurement, Metric, NotMeasured, Result, ResultColumn, ResultTable, Unit
 from ..phases import Phase, phases_of, shared_ns
 from ..samples import FEWEST_SAMPLES, Sampled
 from ..trace import Device
 from ..view import DeviceView, View
 
-NO_SAMPLES = (
+NO_SAMPLES = message(
     "GPU metrics were not sampled; record with --gpu-metrics-devices=all (Turing or newer, Orin or newer; needs root)"
 )
 _RATIOS = {
@@ -34,26 +35,29 @@ _CYCLES = {
     "sm_issue": "sm_issue_slot_cycles",
     "tensor_active": "tensor_active_cycles",
 }
-_NOT_ON_THIS_CHIP = "the chip's metric set does not have it (Orin has no DRAM and PCIe metrics)"
+_NOT_ON_THIS_CHIP = message("the chip's metric set does not have it (Orin has no DRAM and PCIe metrics)")
 # Samples are whole percents.
 _QUANTISATION = 0.005
 _BINS = 240
 _PHASE_METRICS = ("gr_active", "sm_active", "sm_issue", "tensor_active", "compute_warps", "dram_read", "dram_write")
 _PHASE_COLUMNS = (
-    ResultColumn("nvtx_path", "", "range with those around it"),
-    ResultColumn("in_window", "", "whether its instances belong to the window"),
-    ResultColumn("instances", "1", "ranges that launched GPU work"),
-    ResultColumn("projection_ns", "ns", "time that their projections cover"),
-    ResultColumn("shared_ratio", "ratio", "part of it in which projections of other phases ran too"),
-    ResultColumn("samples", "1", "sampling periods in it"),
-    *(ResultColumn(name, "ratio", f"time-weighted mean of {name} over the projections") for name in _PHASE_METRICS),
+    ResultColumn("nvtx_path", "", message("range with those around it")),
+    ResultColumn("in_window", "", message("whether its instances belong to the window")),
+    ResultColumn("instances", "1", message("ranges that launched GPU work")),
+    ResultColumn("projection_ns", "ns", message("time that their projections cover")),
+    ResultColumn("shared_ratio", "ratio", message("part of it in which projections of other phases ran too")),
+    ResultColumn("samples", "1", message("sampling periods in it")),
+    *(
+        ResultColumn(name, "ratio", message("time-weighted mean of {name} over the projections", name=name))
+        for name in _PHASE_METRICS
+    ),
 )
 _OVER_TIME_METRICS = (*_PHASE_METRICS, "gpc_clock")
 _OVER_TIME_COLUMNS = (
-    ResultColumn("start_ns", "ns", "start of the bin, since session start"),
-    ResultColumn("end_ns", "ns", "end of the bin"),
+    ResultColumn("start_ns", "ns", message("start of the bin, since session start")),
+    ResultColumn("end_ns", "ns", message("end of the bin")),
     *(
-        ResultColumn(name, "Hz" if name == "gpc_clock" else "ratio", f"time-weighted mean of {name}")
+        ResultColumn(name, "Hz" if name == "gpc_clock" else "ratio", message("time-weighted mean of {name}", name=name))
         for name in _OVER_TIME_METRICS
     ),
 )
@@ -87,7 +91,11 @@ def compute(view: View) -> Iterator[Result]:
     for device in devices:
         count = max(sampled.count(device.low, device.high) for sampled in device.sampled.values())
         if count < FEWEST_SAMPLES:
-            reason = f"only {count} samples lie in the window; at least {FEWEST_SAMPLES} are needed"
+            reason = message(
+                "only {count} samples lie in the window; at least {fewest} are needed",
+                count=count,
+                fewest=FEWEST_SAMPLES,
+            )
             yield from (NotMeasured(name, reason, device.device_id) for name in METRIC.provides)
             continue
         yield from _ratios(device)
@@ -96,7 +104,9 @@ def compute(view: View) -> Iterator[Result]:
             rows = [_phase_row(device, phase, phases) for phase in phases]
             schema = {column.name: _dtype(column.unit) for column in _PHASE_COLUMNS} | {"in_window": pl.Boolean}
             frame = pl.DataFrame(rows, schema=schema, orient="row")
-            yield ResultTable("sampled_by_phase", "Sampled metrics by phase", _PHASE_COLUMNS, frame, device.device_id)
+            yield ResultTable(
+                "sampled_by_phase", message("Sampled metrics by phase"), _PHASE_COLUMNS, frame, device.device_id
+            )
         yield _over_time(device)
 
 
@@ -158,9 +168,12 @@ def _cycles_impossible(
     if sampled is None:
         return _NOT_ON_THIS_CHIP
     if described is None or not described.sm_count:
-        return "the export does not say how many SMs the GPU has"
+        return message("the export does not say how many SMs the GPU has")
     if len(sampled.times) != len(clock.times) or (sampled.times != clock.times).any():
-        return f"its samples and those of the clock were not taken at the same times on GPU {device.device_id}"
+        return message(
+            "its samples and those of the clock were not taken at the same times on GPU {device_id}",
+            device_id=device.device_id,
+        )
     return None
 
 
@@ -198,13 +211,17 @@ def _over_time(device: DeviceView) -> ResultTable:
             values = sampled.integral(starts, ends) / covered * scale
         columns[name] = pl.Series(name, values).fill_nan(None)
     return ResultTable(
-        "sampled_over_time", "Sampled metrics over time", _OVER_TIME_COLUMNS, pl.DataFrame(columns), device.device_id
+        "sampled_over_time",
+        message("Sampled metrics over time"),
+        _OVER_TIME_COLUMNS,
+        pl.DataFrame(columns),
+        device.device_id,
     )
 
 
 METRIC = Metric(
     id="sm_active_ratio",
-    title="Sampled GPU metrics",
+    title=message("Sampled GPU metrics"),
     provides={
         **dict.fromkeys((metric for metric, _ in _RATIOS.values()), "ratio"),
         "dram_bandwidth": "bytes/s",
@@ -216,7 +233,9 @@ METRIC = Metric(
     needs=(),
     missing="",
     better="higher",
-    reference="Nsight Systems user guide, GPU metrics: sm__cycles_active, sm__inst_executed, pipe_tensor_cycles_active",
+    reference=message(
+        "Nsight Systems user guide, GPU metrics: sm__cycles_active, sm__inst_executed, pipe_tensor_cycles_active"
+    ),
     compute=compute,
     order=22,
 )

@@ -12,6 +12,7 @@ import polars as pl
 from ..causes import Cause, class_of_call
 from ..distinct import distinct
 from ..intervals import Int64, Intervals, clip, covered_before
+from ..message import message
 from ..metric import (
     NO_API_CALLS,
     NO_GPU_OPERATIONS,
@@ -29,14 +30,14 @@ from ..view import OUTSIDE_NVTX, View
 from ._names import call_name, thread_name
 
 _COLUMNS = (
-    ResultColumn("api_call", "", "the outermost synchronising call, without version suffix"),
-    ResultColumn("thread", "", "process and thread that waited"),
-    ResultColumn("nvtx_path", "", "innermost NVTX range in which the call began"),
-    ResultColumn("calls", "1", "calls that touch the window"),
-    ResultColumn("total_ns", "ns", "summed time inside the window"),
-    ResultColumn("mean_ns", "ns", "mean time of a call inside the window"),
-    ResultColumn("max_ns", "ns", "longest time of a call inside the window"),
-    ResultColumn("exposed_ns", "ns", "part of the total in which no chosen GPU ran anything"),
+    ResultColumn("api_call", "", message("the outermost synchronising call, without version suffix")),
+    ResultColumn("thread", "", message("process and thread that waited")),
+    ResultColumn("nvtx_path", "", message("innermost NVTX range in which the call began")),
+    ResultColumn("calls", "1", message("calls that touch the window")),
+    ResultColumn("total_ns", "ns", message("summed time inside the window")),
+    ResultColumn("mean_ns", "ns", message("mean time of a call inside the window")),
+    ResultColumn("max_ns", "ns", message("longest time of a call inside the window")),
+    ResultColumn("exposed_ns", "ns", message("part of the total in which no chosen GPU ran anything")),
 )
 
 
@@ -99,7 +100,7 @@ def compute(view: View) -> Iterator[Result]:
         yield Measurement("sync_time", 0, "ns", count=0)
         yield Measurement("sync_exposed", 0, "ns", count=0)
         return
-    yield ResultTable("sync_calls", "Synchronising calls", _COLUMNS, _table(pl.concat(frames)))
+    yield ResultTable("sync_calls", message("Synchronising calls"), _COLUMNS, _table(pl.concat(frames)))
 
 
 def _drained(view: View) -> Iterator[Result]:
@@ -152,12 +153,12 @@ def _table(waits: pl.DataFrame) -> pl.DataFrame:
 
 METRIC = Metric(
     id="sync_time",
-    title="Synchronisation",
+    title=message("Synchronisation"),
     provides={"sync_time": "ns", "sync_exposed": "ns", "sync_drained_time": "ns", "sync_calls": "table"},
     needs=("api_calls",),
     missing=NO_API_CALLS,
     better="lower",
-    reference="Nitro",
+    reference=message("Nitro"),
     compute=compute,
     order=50,
 )

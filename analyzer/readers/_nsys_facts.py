@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..hardware import integrated_memory_bandwidth
+from ..message import message
 from ..trace import Capture, Device
 from ._sqlite_file import SqliteFile, quoted
 
@@ -123,7 +124,7 @@ def _device(row: Mapping[str, Any], id_column: str) -> Device:
     chip = row.get("chipName") or None
     is_integrated = None if row.get("isDiscrete") is None else not row["isDiscrete"]
     bandwidth = row.get("memoryBandwidth") or None
-    source: str | None = "driver" if bandwidth else None
+    source: str | None = message("driver") if bandwidth else None
     if is_integrated:
         bandwidth, source = integrated_memory_bandwidth(chip, row.get("smCount"), row.get("totalMemory"))
     return Device(
@@ -158,7 +159,7 @@ def _device_of_2020(row: Mapping[str, Any]) -> Device:
         sm_clock_hz=(row.get("coreClockRate") or 0) * 1000 or None,
         memory_bytes=memory_bytes or None,
         memory_bandwidth_bytes_per_s=bandwidth or None,
-        memory_bandwidth_source="driver" if bandwidth else None,
+        memory_bandwidth_source=message("driver") if bandwidth else None,
         l2_cache_bytes=row.get("l2CacheSize") or None,
         max_warps_per_sm=row.get("maxWarpsPerMultiprocessor") or None,
         max_blocks_per_sm=row.get("maxBlocksPerMultiprocessor") or None,

@@ -20,6 +20,8 @@ import polars as pl
 
 from nitro.errors import InputError
 
+from ..message import message
+
 _MAGIC = b"SQLite format 3\x00"
 _HEADER_BYTES = 100
 _ROWS_PER_PART = 200_000
@@ -297,8 +299,10 @@ class SqliteFile:
             beside = self.path.with_name(self.path.name + suffix)
             if beside.exists() and beside.stat().st_size:
                 self.notes.append(
-                    f"{beside.name} beside the trace holds changes that are not in the trace itself; "
-                    "they were not read."
+                    message(
+                        "{name} beside the trace holds changes that are not in the trace itself; they were not read.",
+                        name=beside.name,
+                    )
                 )
 
     def _connect(self, plain: Path) -> sqlite3.Connection:

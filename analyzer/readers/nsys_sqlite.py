@@ -15,6 +15,7 @@ import polars as pl
 
 from nitro.errors import InputError
 
+from ..message import message
 from ..tables import TABLE_BY_NAME, TABLES
 from ..trace import Device, Source, Trace
 from ._nsys_columns import SOURCE_TABLE_BY_NAME, SourceTable
@@ -245,7 +246,10 @@ def _devices_of_events(tables: Mapping[str, pl.DataFrame | None]) -> tuple[Devic
         frame = tables[name]
         if frame is not None:
             used.update(frame["device_id"].drop_nulls().unique().to_list())
-    return tuple(Device(device_id, f"GPU {device_id}, not described by the export") for device_id in sorted(used))
+    return tuple(
+        Device(device_id, message("GPU {device_id}, not described by the export", device_id=device_id))
+        for device_id in sorted(used)
+    )
 
 
 def _nvtx_domains(file: SqliteFile) -> dict[tuple[int, int], str]:

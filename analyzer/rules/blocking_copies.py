@@ -8,6 +8,7 @@ import polars as pl
 
 from ..analysis import Analysis
 from ..causes import Cause
+from ..message import message
 from ..rule import Evidence, Finding, Rule, severity_of
 from ._idle import idle_of, windows
 
@@ -28,22 +29,22 @@ def check(analysis: Analysis) -> Iterator[Finding]:
         if stake < _LEAST_SHARE * window:
             continue
         evidence = [
-            Evidence("gpu_idle_by_cause", idle, "ns", "idle while the launching thread was in a copy call"),
-            Evidence("blocking_copy_time", blocked, "ns", "nothing but copies ran, their callers held"),
+            Evidence("gpu_idle_by_cause", idle, "ns", message("idle while the launching thread was in a copy call")),
+            Evidence("blocking_copy_time", blocked, "ns", message("nothing but copies ran, their callers held")),
         ]
         copies = analysis.table("copies", device_id)
         pageable = None if copies is None else copies.frame.filter(pl.col("memory").str.contains("pageable"))
-        title = "Copy calls block the launching thread"
+        title = message("Copy calls block the launching thread")
         if pageable is not None and len(pageable):
             rows = tuple(pageable.head(3).to_dicts())
             count = int(pageable["count"].sum())
-            evidence.append(Evidence("copies", count, "1", "copies from or to pageable memory", rows))
-            title = "Copies of pageable memory block the launching thread"
+            evidence.append(Evidence("copies", count, "1", message("copies from or to pageable memory"), rows))
+            title = message("Copies of pageable memory block the launching thread")
         calls = analysis.table("cuda_api_calls")
         if calls is not None:
             rows = tuple(calls.frame.filter(pl.col("name").str.contains("Memcpy|Memset")).head(3).to_dicts())
             evidence.append(
-                Evidence("cuda_api_calls", sum(row["total_ns"] for row in rows), "ns", "in copy calls", rows)
+                Evidence("cuda_api_calls", sum(row["total_ns"] for row in rows), "ns", message("in copy calls"), rows)
             )
         yield Finding(
             rule=RULE.id,
@@ -51,21 +52,23 @@ def check(analysis: Analysis) -> Iterator[Finding]:
             title=title,
             time_at_stake_ns=stake,
             evidence=tuple(evidence),
-            remedy=(
+            remedy=message(
                 "Copy from pinned memory with non_blocking=True (cudaMemcpyAsync on its own stream), join small copies "
                 "into one, and on a Jetson share memory with the GPU instead of copying (zero-copy, managed memory)."
             ),
             confidence="high",
-            limits="Pinned memory is limited, and a copy whose result is needed at once must still be waited for.",
+            limits=message(
+                "Pinned memory is limited, and a copy whose result is needed at once must still be waited for."
+            ),
             device_id=device_id,
         )
 
 
 RULE = Rule(
     id="blocking_copies",
-    title="Blocking copies",
+    title=message("Blocking copies"),
     needs=("gpu_idle_by_cause",),
-    threshold="idle time inside copy calls and time of blocking copies alone >= 1 % of the window",
-    reference="nsys analyze rules cuda_memcpy_sync and cuda_memcpy_async list such copies without their cost",
+    threshold=message("idle time inside copy calls and time of blocking copies alone >= 1 % of the window"),
+    reference=message("nsys analyze rules cuda_memcpy_sync and cuda_memcpy_async list such copies without their cost"),
     check=check,
 )

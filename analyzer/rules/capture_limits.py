@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ..analysis import Analysis
 from ..causes import Cause
+from ..message import message
 from ..rule import Evidence, Finding, Rule
 from ._idle import idle_of, windows
 
@@ -25,33 +26,37 @@ def check(analysis: Analysis) -> Iterator[Finding]:
         if graphs >= _MUCH * window:
             yield _finding(
                 device_id,
-                "Most GPU work is inside CUDA graphs that were traced as a whole",
-                Evidence("graph_time_sum", graphs, "ns", "time of graphs whose kernels are not in the trace"),
-                "Record once more with --cuda-graph-trace=node to see the kernels; keep this trace for the timing.",
+                message("Most GPU work is inside CUDA graphs that were traced as a whole"),
+                Evidence("graph_time_sum", graphs, "ns", message("time of graphs whose kernels are not in the trace")),
+                message(
+                    "Record once more with --cuda-graph-trace=node to see the kernels; keep this trace for the timing."
+                ),
             )
         unattributed = idle_of(analysis, device_id, Cause.UNATTRIBUTED)
         if unattributed >= _SOME * window:
             yield _finding(
                 device_id,
-                "Idle time before operations without API call cannot be explained",
-                Evidence("gpu_idle_by_cause", unattributed, "ns", "idle, unattributed"),
-                "Record the whole run with --trace=cuda; cut traces and unified-memory migrations have no launches.",
+                message("Idle time before operations without API call cannot be explained"),
+                Evidence("gpu_idle_by_cause", unattributed, "ns", message("idle, unattributed")),
+                message(
+                    "Record the whole run with --trace=cuda; cut traces and unified-memory migrations have no launches."
+                ),
             )
         overhead = idle_of(analysis, device_id, Cause.PROFILER_OVERHEAD)
         if overhead >= _SOME * window:
             yield _finding(
                 device_id,
-                "The profiler itself held the launching thread up",
-                Evidence("gpu_idle_by_cause", overhead, "ns", "idle, profiler overhead"),
-                "Trace less (only cuda,nvtx), keep call stacks and memory usage off, or shorten the capture.",
+                message("The profiler itself held the launching thread up"),
+                Evidence("gpu_idle_by_cause", overhead, "ns", message("idle, profiler overhead")),
+                message("Trace less (only cuda,nvtx), keep call stacks and memory usage off, or shorten the capture."),
             )
     window_ns = analysis.value("window")
     if analysis.window.is_fallback and window_ns:
         yield _finding(
             None,
-            "No repeated iterations were found, so start-up and warm-up are inside the numbers",
-            Evidence("window", window_ns, "ns", "the window covers the whole capture"),
-            "Put an NVTX range around each inference, or name ranges that the trace has with --nvtx.",
+            message("No repeated iterations were found, so start-up and warm-up are inside the numbers"),
+            Evidence("window", window_ns, "ns", message("the window covers the whole capture")),
+            message("Put an NVTX range around each inference, or name ranges that the trace has with --nvtx."),
         )
 
 
@@ -64,16 +69,18 @@ def _finding(device_id: int | None, title: str, evidence: Evidence, remedy: str)
         evidence=(evidence,),
         remedy=remedy,
         confidence="high",
-        limits="This is about the recording, not about the program.",
+        limits=message("This is about the recording, not about the program."),
         device_id=device_id,
     )
 
 
 RULE = Rule(
     id="capture_limits",
-    title="What the capture cannot answer",
+    title=message("What the capture cannot answer"),
     needs=("gpu_busy",),
-    threshold="graphs as a whole >= 20 %, unattributed or profiler overhead >= 5 % of the window; no iterations",
-    reference="Nitro",
+    threshold=message(
+        "graphs as a whole >= 20 %, unattributed or profiler overhead >= 5 % of the window; no iterations"
+    ),
+    reference=message("Nitro"),
     check=check,
 )

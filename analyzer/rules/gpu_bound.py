@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..analysis import Analysis
+from ..message import message
 from ..rule import Evidence, Finding, Rule
 from ._idle import windows
 
@@ -20,35 +21,36 @@ def check(analysis: Analysis) -> Iterator[Finding]:
         busy = analysis.value("gpu_busy", device_id) or 0
         if busy < _LEAST_BUSY * window:
             continue
-        evidence = [Evidence("gpu_busy", busy, "ns", f"busy, {busy / window:.1%} of the window")]
-        for name in ("kernels", "graphs"):
+        evidence = [Evidence("gpu_busy", busy, "ns", message("busy, {share:.1%} of the window", share=busy / window))]
+        for name, what in (("kernels", message("kernels")), ("graphs", message("graphs"))):
             table = analysis.table(name, device_id)
             if table is not None and len(table.frame):
                 top = table.frame.head(3)
                 rows = tuple(top.select(top.columns[0], "count", "total_ns", "share").to_dicts())
                 total = int(top["total_ns"].sum())
-                evidence.append(Evidence(name, total, "ns", f"in the top {len(top)} {name}", rows))
+                text = message("in the top {count} {what}", count=len(top), what=what)
+                evidence.append(Evidence(name, total, "ns", text, rows))
         yield Finding(
             rule=RULE.id,
             severity="info",
-            title="The GPU is the limit",
+            title=message("The GPU is the limit"),
             time_at_stake_ns=0,
             evidence=tuple(evidence),
-            remedy=(
+            remedy=message(
                 "Shorten the top kernels: lower precision, fused or better kernels, fewer tokens or pixels; profile "
                 "them with Nsight Compute first. Host-side changes will not make this run faster."
             ),
             confidence="high",
-            limits="Busy says that something ran, not that it filled the GPU; sampled SM activity would tell.",
+            limits=message("Busy says that something ran, not that it filled the GPU; sampled SM activity would tell."),
             device_id=device_id,
         )
 
 
 RULE = Rule(
     id="gpu_bound",
-    title="GPU-bound",
+    title=message("GPU-bound"),
     needs=("gpu_busy",),
-    threshold="busy >= 90 % of the window",
-    reference="Nitro",
+    threshold=message("busy >= 90 % of the window"),
+    reference=message("Nitro"),
     check=check,
 )

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..analysis import Analysis
+from ..message import message
 from ..rule import Evidence, Finding, Rule, severity_of
 from ._idle import windows
 
 _LEAST_ACTIVE = 0.05
+_WHEN = {
+    "before the first": message("before the first"),
+    "between": message("between"),
+    "after the last": message("after the last"),
+    "anywhere": message("anywhere"),
+}
 
 
 def check(analysis: Analysis) -> Iterator[Finding]:
@@ -23,22 +30,27 @@ def check(analysis: Analysis) -> Iterator[Finding]:
             continue
         stake = round(min(worst, 1.0) * window)
         evidence = tuple(
-            Evidence("sm_active_without_operations", part.value, "ratio", f"SM active {by} ({part.count} samples)")
+            Evidence(
+                "sm_active_without_operations",
+                part.value,
+                "ratio",
+                message("SM active {when} ({count} samples)", when=_WHEN[by], count=part.count),
+            )
             for by, part in parts.items()
             if by != "anywhere" or len(parts) == 1
         )
         yield Finding(
             rule=RULE.id,
             severity=severity_of(stake, window),
-            title="The GPU is busy while this trace has no work on it: another process uses it",
+            title=message("The GPU is busy while this trace has no work on it: another process uses it"),
             time_at_stake_ns=stake,
             evidence=evidence,
-            remedy=(
+            remedy=message(
                 "Look for other users of the GPU (nvidia-smi, tegrastats, a desktop, a second container) and stop "
                 "them before measuring; or record all processes in one session."
             ),
             confidence="medium",
-            limits=(
+            limits=message(
                 "The sampler sees the whole GPU and cannot tell whose work it is; work that CUDA tracing does not "
                 "record (graphics, video) looks the same. Sampled values of this trace include it."
             ),
@@ -48,9 +60,9 @@ def check(analysis: Analysis) -> Iterator[Finding]:
 
 RULE = Rule(
     id="interference",
-    title="Interference",
+    title=message("Interference"),
     needs=("sm_active_without_operations",),
-    threshold="SM active >= 5 % before the first, between, or after the last operation of the trace",
-    reference="Nitro",
+    threshold=message("SM active >= 5 % before the first, between, or after the last operation of the trace"),
+    reference=message("Nitro"),
     check=check,
 )

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..analysis import Analysis
+from ..message import message
 from ..rule import Evidence, Finding, Rule, severity_of
 from ._idle import windows
 
 _LEAST_ACTIVE = 0.3
 _LEAST_ISSUE = 0.15
 _MUCH_TENSOR = 0.25
+_DRAM = {"read": message("DRAM read"), "write": message("DRAM write")}
 
 
 def check(analysis: Analysis) -> Iterator[Finding]:
@@ -31,22 +33,22 @@ def check(analysis: Analysis) -> Iterator[Finding]:
         stake = round(window * active.value * (1 - efficiency / _LEAST_ISSUE))
         dram = analysis.parts("dram_throughput", device_id)
         evidence = [
-            Evidence("sm_active_ratio", active.value, "ratio", "SM-cycles with a warp"),
-            Evidence("sm_issue_ratio", issue.value, "ratio", "issue slots used"),
+            Evidence("sm_active_ratio", active.value, "ratio", message("SM-cycles with a warp")),
+            Evidence("sm_issue_ratio", issue.value, "ratio", message("issue slots used")),
         ]
-        evidence += [Evidence("dram_throughput", part.value, "ratio", f"DRAM {by}") for by, part in dram.items()]
+        evidence += [Evidence("dram_throughput", part.value, "ratio", _DRAM[by]) for by, part in dram.items()]
         yield Finding(
             rule=RULE.id,
             severity=severity_of(stake, window),
-            title="SMs are active but rarely issue: warps wait for memory or for each other",
+            title=message("SMs are active but rarely issue: warps wait for memory or for each other"),
             time_at_stake_ns=stake,
             evidence=tuple(evidence),
-            remedy=(
+            remedy=message(
                 "Profile the top kernels with Nsight Compute for their stall reasons; fuse element-wise "
                 "kernels to save memory traffic, use half precision, pair memory-bound with compute-bound work."
             ),
             confidence="medium",
-            limits=(
+            limits=message(
                 "Short bursts of tensor-core work, which needs few instructions, may be missed by the sampler. The "
                 "time at stake is an upper bound."
             ),
@@ -56,9 +58,9 @@ def check(analysis: Analysis) -> Iterator[Finding]:
 
 RULE = Rule(
     id="issue_low",
-    title="Low issue rate",
+    title=message("Low issue rate"),
     needs=("sm_active_ratio", "sm_issue_ratio"),
-    threshold="SM active >= 30 %, SM issue / SM active < 15 %, tensor active < 25 % of SM active",
-    reference="Nsight Systems GPU metrics: SM Issue is instructions against four per cycle",
+    threshold=message("SM active >= 30 %, SM issue / SM active < 15 %, tensor active < 25 % of SM active"),
+    reference=message("Nsight Systems GPU metrics: SM Issue is instructions against four per cycle"),
     check=check,
 )

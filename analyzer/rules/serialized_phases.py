@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..analysis import Analysis
+from ..message import message
 from ..rule import Evidence, Finding, Rule, severity_of
 from ._idle import windows
 
@@ -57,18 +58,25 @@ def check(analysis: Analysis) -> Iterator[Finding]:
         yield Finding(
             rule=RULE.id,
             severity=severity_of(best.stake_ns, window),
-            title=f"{names[0]} and {names[1]} run one after the other; overlap could win {best.gain:.2f} x at most",
+            title=message(
+                "{first} and {second} run one after the other; overlap could win {gain:.2f} x at most",
+                first=names[0],
+                second=names[1],
+                gain=best.gain,
+            ),
             time_at_stake_ns=best.stake_ns,
             evidence=(
-                Evidence("phase_pairs", best.row["bound"], "ratio", "bound from the lengths alone", (best.row,)),
-                Evidence("phase_pairs", best.gain, "ratio", "bound with the room that SMs and DRAM leave"),
+                Evidence(
+                    "phase_pairs", best.row["bound"], "ratio", message("bound from the lengths alone"), (best.row,)
+                ),
+                Evidence("phase_pairs", best.gain, "ratio", message("bound with the room that SMs and DRAM leave")),
             ),
-            remedy=(
+            remedy=message(
                 "If neither needs the other's result, run them on two streams, as parallel branches of one CUDA graph, "
                 "or as a horizontally fused kernel that pairs compute-bound with memory-bound work."
             ),
             confidence="medium" if best.room_is_known else "low",
-            limits=(
+            limits=message(
                 "Whether the phases depend on each other is not in the trace. Real overlap wins less than the bound: "
                 "blocks of one phase slow those of the other."
             ),
@@ -101,9 +109,9 @@ def _use(analysis: Analysis, device_id: int) -> dict[str, tuple[float, ...]]:
 
 RULE = Rule(
     id="serialized_phases",
-    title="Serialised phases",
+    title=message("Serialised phases"),
     needs=("phase_pairs",),
-    threshold="overlap < 10 % of the shorter phase, bound >= 1.25, busy time saved >= 5 % of the window",
-    reference="Nitro; bound (a + b) / max(a, b)",
+    threshold=message("overlap < 10 % of the shorter phase, bound >= 1.25, busy time saved >= 5 % of the window"),
+    reference=message("Nitro; bound (a + b) / max(a, b)"),
     check=check,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..analysis import Analysis
+from ..message import message
 from ..rule import Evidence, Finding, Rule, severity_of
 from ._idle import windows
 
@@ -30,27 +31,32 @@ def check(analysis: Analysis) -> Iterator[Finding]:
         yield Finding(
             rule=RULE.id,
             severity=severity_of(stake, window),
-            title="The GPU looks busy, but most SM time is empty",
+            title=message("The GPU looks busy, but most SM time is empty"),
             time_at_stake_ns=stake,
             evidence=(
-                Evidence("kernel_busy", busy, "ns", "time with kernels or graphs running"),
-                Evidence("sm_active_ratio", active.value, "ratio", f"sampled SM activity ({active.count} samples)"),
+                Evidence("kernel_busy", busy, "ns", message("time with kernels or graphs running")),
+                Evidence(
+                    "sm_active_ratio",
+                    active.value,
+                    "ratio",
+                    message("sampled SM activity ({count} samples)", count=active.count),
+                ),
             ),
-            remedy=(
+            remedy=message(
                 "Give the GPU more parallel work at a time: a larger batch, two streams or fused kernels that run side "
                 "by side, kernels with more blocks. Utilisation as nvidia-smi and tegrastats show it hides this."
             ),
             confidence="high",
-            limits="50 % may be half of the SMs all the time, or all of them half of the time.",
+            limits=message("50 % may be half of the SMs all the time, or all of them half of the time."),
             device_id=device_id,
         )
 
 
 RULE = Rule(
     id="sm_underused",
-    title="SM time unused while busy",
+    title=message("SM time unused while busy"),
     needs=("kernel_busy", "sm_active_ratio"),
-    threshold="kernels and graphs >= 50 % of the window, SM active < 50 % of that",
-    reference="arXiv 2508.08430: utilisation near 100 % with SM use of 15 to 30 %",
+    threshold=message("kernels and graphs >= 50 % of the window, SM active < 50 % of that"),
+    reference=message("arXiv 2508.08430: utilisation near 100 % with SM use of 15 to 30 %"),
     check=check,
 )

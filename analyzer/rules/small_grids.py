@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from ..analysis import Analysis
+from ..message import message
 from ..rule import Evidence, Finding, Rule, severity_of
 from ._idle import windows
 
@@ -35,27 +36,27 @@ def check(analysis: Analysis) -> Iterator[Finding]:
         yield Finding(
             rule=RULE.id,
             severity=severity_of(stake, window),
-            title="Small grids leave SMs empty",
+            title=message("Small grids leave SMs empty"),
             time_at_stake_ns=stake,
             evidence=(
-                Evidence("small_grid_time", time, "ns", "time of kernels with fewer blocks than SMs", rows),
-                Evidence("small_grid_empty_sm_ratio", empty, "ratio", "of the SMs empty meanwhile"),
+                Evidence("small_grid_time", time, "ns", message("time of kernels with fewer blocks than SMs"), rows),
+                Evidence("small_grid_empty_sm_ratio", empty, "ratio", message("of the SMs empty meanwhile")),
             ),
-            remedy=(
+            remedy=message(
                 "Give these kernels company: run independent work beside them (second stream, horizontal fusion), "
                 "raise the batch size, or choose a kernel variant that splits the work finer (split-K, smaller tiles)."
             ),
             confidence="medium",
-            limits="A kernel that waits for memory or latency does not get faster by more blocks.",
+            limits=message("A kernel that waits for memory or latency does not get faster by more blocks."),
             device_id=device_id,
         )
 
 
 RULE = Rule(
     id="small_grids",
-    title="Small grids",
+    title=message("Small grids"),
     needs=("small_grid_time",),
-    threshold="time of kernels with fewer blocks than SMs x share of empty SMs >= 3 % of the window",
-    reference="CUDA programming guide: at least one block per SM",
+    threshold=message("time of kernels with fewer blocks than SMs x share of empty SMs >= 3 % of the window"),
+    reference=message("CUDA programming guide: at least one block per SM"),
     check=check,
 )

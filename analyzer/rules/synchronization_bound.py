@@ -8,8 +8,9 @@ import polars as pl
 
 from ..analysis import Analysis
 from ..causes import Cause
+from ..message import message
 from ..rule import Evidence, Finding, Rule, severity_of
-from ._idle import idle_of, windows
+from ._idle import idle_of, place, windows
 
 _LEAST_SHARE = 0.02
 _MUCH_HOST_CODE = 0.5
@@ -31,30 +32,36 @@ def check(analysis: Analysis) -> Iterator[Finding]:
         if stake < _LEAST_SHARE * window:
             continue
         evidence = [
-            Evidence("sync_drained_time", drained, "ns", "in gaps that begin inside a synchronising call"),
-            Evidence("gpu_idle_by_cause", inside, "ns", "idle inside synchronising calls in all"),
+            Evidence("sync_drained_time", drained, "ns", message("in gaps that begin inside a synchronising call")),
+            Evidence("gpu_idle_by_cause", inside, "ns", message("idle inside synchronising calls in all")),
         ]
         calls = analysis.table("sync_calls")
-        title = "Synchronisation drains the GPU"
+        title = message("Synchronisation drains the GPU")
         if calls is not None and len(calls.frame):
             exposed = calls.frame.filter(pl.col("exposed_ns") > 0).sort("exposed_ns", descending=True)
             if len(exposed):
                 worst = exposed.row(0, named=True)
-                title += f": {worst['api_call']} in {worst['nvtx_path']}"
+                title = message(
+                    "Synchronisation drains the GPU: {call} in {path}",
+                    call=worst["api_call"],
+                    path=place(worst["nvtx_path"]),
+                )
                 rows = tuple(exposed.head(3).to_dicts())
-                evidence.append(Evidence("sync_exposed", worst["exposed_ns"], "ns", "idle inside that call", rows))
+                evidence.append(
+                    Evidence("sync_exposed", worst["exposed_ns"], "ns", message("idle inside that call"), rows)
+                )
         yield Finding(
             rule=RULE.id,
             severity=severity_of(stake, window),
             title=title,
             time_at_stake_ns=stake,
             evidence=tuple(evidence),
-            remedy=(
+            remedy=message(
                 "Queue the next iteration before waiting (double buffering, events instead of device-wide waits), and "
                 "remove hidden waits such as .item(), .cpu() or printing a tensor from the loop."
             ),
             confidence="medium",
-            limits=(
+            limits=message(
                 "Where the result is needed at once, the wait must stay. The gap holds host code and the next launch "
                 "too, which stay where the host is the slower side."
             ),
@@ -64,9 +71,9 @@ def check(analysis: Analysis) -> Iterator[Finding]:
 
 RULE = Rule(
     id="synchronization_bound",
-    title="Synchronisation-bound",
+    title=message("Synchronisation-bound"),
     needs=("sync_drained_time",),
-    threshold="idle time of gaps that begin inside a synchronising call >= 2 % of the window",
-    reference="Nitro; idle causes",
+    threshold=message("idle time of gaps that begin inside a synchronising call >= 2 % of the window"),
+    reference=message("Nitro; idle causes"),
     check=check,
 )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from ..analysis import Analysis
+from ..message import message
 from ..rule import Evidence, Finding, Rule, severity_of
 from ._idle import windows
 
@@ -39,27 +40,32 @@ def check(analysis: Analysis) -> Iterator[Finding]:
         yield Finding(
             rule=RULE.id,
             severity=severity_of(stake, window),
-            title="Half-precision matrix kernels run without tensor cores",
+            title=message("Half-precision matrix kernels run without tensor cores"),
             time_at_stake_ns=stake,
             evidence=(
-                Evidence("kernels", stake, "ns", "time of half-precision matrix kernels, by name", rows),
-                Evidence("tensor_active_ratio", tensor.value, "ratio", f"tensor pipes busy ({tensor.count} samples)"),
+                Evidence("kernels", stake, "ns", message("time of half-precision matrix kernels, by name"), rows),
+                Evidence(
+                    "tensor_active_ratio",
+                    tensor.value,
+                    "ratio",
+                    message("tensor pipes busy ({count} samples)", count=tensor.count),
+                ),
             ),
-            remedy=(
+            remedy=message(
                 "Make matrix sizes multiples of 8 (16 for int8), use channels_last for convolutions, allow "
                 "half-precision reduction, and check with Nsight Compute that an HMMA kernel runs."
             ),
             confidence="medium",
-            limits="Which kernels are matrix work is told from their names. Short bursts may round to 0 %.",
+            limits=message("Which kernels are matrix work is told from their names. Short bursts may round to 0 %."),
             device_id=device_id,
         )
 
 
 RULE = Rule(
     id="tensor_unused",
-    title="Tensor cores unused",
+    title=message("Tensor cores unused"),
     needs=("tensor_active_ratio", "kernels"),
-    threshold="half-precision matrix kernels >= 10 % of the window, tensor active < 0.5 %",
-    reference="Nitro; nsys-ai tells tensor-core use from names alone, this rule from samples",
+    threshold=message("half-precision matrix kernels >= 10 % of the window, tensor active < 0.5 %"),
+    reference=message("Nitro; nsys-ai tells tensor-core use from names alone, this rule from samples"),
     check=check,
 )

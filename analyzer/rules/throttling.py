@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from ..analysis import Analysis
+from ..message import message
 from ..rule import Evidence, Finding, Rule, severity_of
 from ._idle import windows
 
@@ -37,27 +38,29 @@ def check(analysis: Analysis) -> Iterator[Finding]:
         yield Finding(
             rule=RULE.id,
             severity=severity_of(stake, window),
-            title=f"The GPU clock falls by {1 - last / first:.0%} under load",
+            title=message("The GPU clock falls by {share:.0%} under load", share=1 - last / first),
             time_at_stake_ns=stake,
             evidence=(
-                Evidence("gpc_clock", first, "Hz", "mean of the first fifth of the busy time"),
-                Evidence("gpc_clock", last, "Hz", "mean of the last fifth"),
+                Evidence("gpc_clock", first, "Hz", message("mean of the first fifth of the busy time")),
+                Evidence("gpc_clock", last, "Hz", message("mean of the last fifth")),
             ),
-            remedy=(
+            remedy=message(
                 "Check temperature and power limit (tegrastats, nvidia-smi -q -d PERFORMANCE), improve cooling, or fix "
                 "the clocks for measurements (jetson_clocks, nvpmodel) so that runs compare."
             ),
             confidence="medium",
-            limits="The trace does not say why the clock fell: heat, power limit, or a governor that saw less load.",
+            limits=message(
+                "The trace does not say why the clock fell: heat, power limit, or a governor that saw less load."
+            ),
             device_id=device_id,
         )
 
 
 RULE = Rule(
     id="throttling",
-    title="Clock falls under load",
+    title=message("Clock falls under load"),
     needs=("sampled_over_time",),
-    threshold="GPC clock of the last fifth of the busy time <= 95 % of the first fifth's",
-    reference="Nitro",
+    threshold=message("GPC clock of the last fifth of the busy time <= 95 % of the first fifth's"),
+    reference=message("Nitro"),
     check=check,
 )

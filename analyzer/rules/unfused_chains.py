@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..analysis import Analysis
+from ..message import message
 from ..rule import Evidence, Finding, Rule, severity_of
 from ._idle import windows
 
@@ -29,26 +30,34 @@ def check(analysis: Analysis) -> Iterator[Finding]:
         yield Finding(
             rule=RULE.id,
             severity=severity_of(stake, window),
-            title="Element-wise kernels run one after another and could be fused",
+            title=message("Element-wise kernels run one after another and could be fused"),
             time_at_stake_ns=stake,
             evidence=(
-                Evidence("fusion_candidates", time.value, "ns", f"in {time.count:,} kernels that follow one", rows),
+                Evidence(
+                    "fusion_candidates",
+                    time.value,
+                    "ns",
+                    message("in {count:,} kernels that follow one", count=time.count),
+                    rows,
+                ),
             ),
-            remedy=(
+            remedy=message(
                 "Let a compiler merge them (torch.compile, TensorRT, nvFuser) or write one kernel for the chain: each "
                 "merged kernel saves a pass over memory and a launch."
             ),
             confidence="medium",
-            limits="Kernels are told apart by name; whether the second reads what the first wrote is not recorded.",
+            limits=message(
+                "Kernels are told apart by name; whether the second reads what the first wrote is not recorded."
+            ),
             device_id=device_id,
         )
 
 
 RULE = Rule(
     id="unfused_chains",
-    title="Unfused element-wise chains",
+    title=message("Unfused element-wise chains"),
     needs=("fusable_kernel_time",),
-    threshold="time of element-wise kernels directly after another one >= 5 % of the window",
-    reference="Nitro",
+    threshold=message("time of element-wise kernels directly after another one >= 5 % of the window"),
+    reference=message("Nitro"),
     check=check,
 )

@@ -1,8 +1,9 @@
-"""Findings: what to do first."""
+"""Findings: what was found, what it costs, why we think so."""
 
 from __future__ import annotations
 
 from nitro.analyzer import Analysis
+from nitro.analyzer.message import joined, message
 
 from .. import numbers
 from ..blocks import Advice, Block, Paragraph
@@ -19,21 +20,25 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
     found = [finding for finding in analysis.findings if finding.severity != "info"]
     blocks: list[Block] = []
     if not found:
-        busy = analysis.value("gpu_busy_ratio")
+        busy = numbers.percent(analysis.value("gpu_busy_ratio"))
         blocks.append(
-            Paragraph(f"No rule found a problem: the GPU was busy for {numbers.percent(busy)} of the window.")
+            Paragraph(message("No rule found a problem: the GPU was busy for {share} of the window.", share=busy))
         )
     for number, finding in enumerate(found[:_SHOWN], start=1):
         length = analysis.value("window", finding.device_id) or window
-        share = numbers.percent(finding.time_at_stake_ns / length)
         blocks.append(
             Advice(
-                title=f"{number}. {finding.title}",
-                stake=f"{numbers.duration(finding.time_at_stake_ns)} at most, {share} of the window",
+                title=message("{number}. {title}", number=number, title=finding.title),
+                stake=message(
+                    "{time} at most, {share} of the window",
+                    time=numbers.duration(finding.time_at_stake_ns),
+                    share=numbers.percent(finding.time_at_stake_ns / length),
+                ),
                 severity=finding.severity,
                 confidence=finding.confidence,
                 evidence=tuple(
-                    f"{entry.text}: {numbers.in_unit(entry.value, entry.unit)}" for entry in finding.evidence
+                    message("{what}: {value}", what=entry.text, value=numbers.in_unit(entry.value, entry.unit))
+                    for entry in finding.evidence
                 ),
                 remedy=finding.remedy,
                 limits=finding.limits,
@@ -41,14 +46,17 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
         )
     rest = found[_SHOWN:]
     if rest:
-        titles = "; ".join(f"{finding.title} ({numbers.duration(finding.time_at_stake_ns)})" for finding in rest)
-        blocks.append(Paragraph(f"Less at stake: {titles}."))
+        titles = (
+            message("{title} ({time})", title=finding.title, time=numbers.duration(finding.time_at_stake_ns))
+            for finding in rest
+        )
+        blocks.append(Paragraph(message("Less at stake: {findings}.", findings=joined("; ", titles))))
     blocks += [
-        Paragraph(f"Note: {finding.title}. {finding.remedy}")
+        Paragraph(message("Note: {title}. {remedy}", title=finding.title, remedy=finding.remedy))
         for finding in analysis.findings
         if finding.severity == "info"
     ]
     return tuple(blocks)
 
 
-SECTION = Section("findings", "Findings", 25, build)
+SECTION = Section("findings", message("Findings"), 25, build)

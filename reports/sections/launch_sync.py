@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from nitro.analyzer import Analysis
+from nitro.analyzer.message import message
 
 from .. import numbers
 from ..blocks import Block, Column, KeyValues, Table
+from ..names import table_word
 from ..report import Section
 
-_ROWS = 4
+_SHOWN = 4
 
 
 def build(analysis: Analysis) -> tuple[Block, ...]:
     """Return launch calls and synchronising calls, with what of them the GPU felt."""
     blocks: list[Block] = []
-    exposed = analysis.parts("launch_exposed")
     launches = analysis.table("launch_calls")
     if launches is not None and len(launches.frame):
-        columns = ("launch call", "calls", "mean call", "median queue", "thread")
+        columns = (
+            Column(message("launch call"), "left"),
+            Column(message("calls")),
+            Column(message("mean call")),
+            Column(message("median queue")),
+            Column(message("thread"), "left", flexible=True),
+        )
         rows = tuple(
             (
                 row["api_call"],
@@ -26,36 +33,36 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
                 numbers.duration(row["median_queue_ns"]),
                 row["thread"],
             )
-            for row in launches.frame.head(_ROWS).iter_rows(named=True)
+            for row in launches.frame.iter_rows(named=True)
         )
-        blocks.append(_table(columns, rows, left=(0, 4)))
-    if exposed:
+        note = message("Call: time inside the API call. Queue: from its end to the start of the work on the GPU.")
+        blocks.append(Table(columns, rows, note, message("Launch calls"), "launch-calls", shown=_SHOWN))
+    if analysis.parts("launch_exposed"):
         total = sum(m.value for m in analysis.measurements if m.metric == "launch_exposed")
-        blocks.append(
-            KeyValues((("Exposed launch time", f"{numbers.duration(total)} in which a GPU waited for a launch"),))
-        )
+        text = message("{time} in which a GPU waited for a launch", time=numbers.duration(total))
+        blocks.append(KeyValues(((message("Exposed launch time"), text),)))
     syncs = analysis.table("sync_calls")
     if syncs is not None and len(syncs.frame):
-        columns = ("synchronising call", "calls", "total", "exposed", "NVTX range")
+        columns = (
+            Column(message("synchronising call"), "left"),
+            Column(message("calls")),
+            Column(message("total")),
+            Column(message("exposed")),
+            Column(message("NVTX range"), "left", flexible=True),
+        )
         rows = tuple(
             (
                 row["api_call"],
                 numbers.count(row["calls"]),
                 numbers.duration(row["total_ns"]),
                 numbers.duration(row["exposed_ns"]),
-                row["nvtx_path"],
+                table_word(row["nvtx_path"]),
             )
-            for row in syncs.frame.head(_ROWS).iter_rows(named=True)
+            for row in syncs.frame.iter_rows(named=True)
         )
-        blocks.append(_table(columns, rows, left=(0, 4)))
+        note = message("Exposed: the part in which the GPU had nothing to do.")
+        blocks.append(Table(columns, rows, note, message("Synchronising calls"), "sync-calls", shown=_SHOWN))
     return tuple(blocks)
 
 
-def _table(titles: tuple[str, ...], rows: tuple[tuple[str, ...], ...], left: tuple[int, ...]) -> Table:
-    columns = tuple(
-        Column(title, "left" if index in left else "right", flexible=index == 4) for index, title in enumerate(titles)
-    )
-    return Table(columns, rows)
-
-
-SECTION = Section("launch_sync", "Launch and synchronisation", 70, build)
+SECTION = Section("launch_sync", message("Launch and synchronisation"), 55, build)

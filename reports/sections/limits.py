@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from nitro.analyzer import Analysis
+from nitro.analyzer.message import capitalised, joined, message
 
 from ..blocks import Block, Points
 from ..report import Section
+
+_NAMES_SHOWN = 3
 
 
 def build(analysis: Analysis) -> tuple[Block, ...]:
@@ -15,13 +18,15 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
         names = by_reason.setdefault(entry.reason, [])
         if entry.metric not in names:
             names.append(entry.metric)
-    items = tuple((_some(names), reason[:1].upper() + reason[1:] + ".") for reason, names in by_reason.items())
+    items = tuple(
+        (_some(names), message("{reason}.", reason=capitalised(reason))) for reason, names in by_reason.items()
+    )
     return (Points(items),) if items else ()
 
 
-def _some(names: list[str], shown: int = 3) -> str:
-    more = len(names) - shown
-    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
+def _some(names: list[str]) -> str:
+    shown, more = joined(", ", names[:_NAMES_SHOWN]), len(names) - _NAMES_SHOWN
+    return message("{names} and {count} more", names=shown, count=more) if more > 0 else shown
 
 
-SECTION = Section("limits", "What this trace cannot show", 90, build)
+SECTION = Section("limits", message("What this trace cannot show"), 95, build)

@@ -1,70 +1,115 @@
-"""Top NVTX phases: CPU range and GPU projection side by side."""
+"""NVTX phases: CPU range and GPU projection side by side, and how far phases overlap on the GPU."""
 
 from __future__ import annotations
 
 import polars as pl
 
 from nitro.analyzer import Analysis
+from nitro.analyzer.message import message
+from nitro.analyzer.nvtx import PATH_SEPARATOR
 
 from .. import numbers
 from ..blocks import Block, Column, Paragraph, Table
 from ..report import Section
 
 _SHOWN = 8
+_ROWS_KEPT = 500
+_PAIRS_SHOWN = 3
 _DEEPEST = 1
-_COLUMNS = (
-    Column("range", "left", flexible=True),
-    Column("count"),
-    Column("CPU mean"),
-    Column("projection mean"),
-    Column("GPU busy in it"),
-    Column("operations"),
-)
 
 
 def build(analysis: Analysis) -> tuple[Block, ...]:
     """Return the phases of the window, and those outside it where the window has none."""
-    table = analysis.table("nvtx_phases")
-    if table is None:
-        return ()
-    inside = table.frame.filter(pl.col("in_window"))
-    outside = table.frame.filter(~pl.col("in_window"))
     blocks: list[Block] = []
-    if len(inside):
-        blocks.append(_table(inside))
-        if len(outside) and not len(inside.filter(pl.col("with_gpu_work") > 0)):
-            blocks += [Paragraph("Outside the window:"), _table(outside)]
-    elif len(outside):
-        blocks += [Paragraph("No range lies inside the window. Outside of it:"), _table(outside)]
+    table = analysis.table("nvtx_phases")
+    if table is not None:
+        inside = table.frame.filter(pl.col("in_window"))
+        outside = table.frame.filter(~pl.col("in_window"))
+        if len(inside):
+            blocks.append(_table(inside, is_inside=True))
+            if len(outside) and not len(inside.filter(pl.col("with_gpu_work") > 0)):
+                blocks.append(_table(outside, is_inside=False))
+        elif len(outside):
+            blocks += [Paragraph(message("No range lies inside the window.")), _table(outside, is_inside=False)]
+    pairs = analysis.table("phase_pairs")
+    if pairs is not None and len(pairs.frame):
+        blocks.append(_overlap(pairs.frame))
     return tuple(blocks)
 
 
-def _table(frame: pl.DataFrame) -> Table:
-    """Show the outer two levels: most GPU work first chosen, then most CPU time, in the order of their begin."""
-    outer = frame.filter(pl.col("depth") <= _DEEPEST)
-    ranked = outer.sort(["operation_time_ns", "cpu_total_ns", "nvtx_path"], descending=[True, True, False]).head(_SHOWN)
-    ranked = ranked.sort("first_start_ns", "depth")
+def _table(frame: pl.DataFrame, *, is_inside: bool) -> Table:
+    """Show the outer levels first: those with most GPU work, then most CPU time, in the order of their begin."""
+    ranked = frame.sort(
+        [pl.col("depth") > _DEEPEST, "operation_time_ns", "cpu_total_ns", "nvtx_path"],
+        descending=[False, True, True, False],
+    )
+    shown = int(min((frame["depth"] <= _DEEPEST).sum(), _SHOWN)) or _SHOWN
+    first = ranked.head(shown).sort("first_start_ns", "depth")
+    kept = pl.concat([first, ranked[shown:_ROWS_KEPT]])
+    paths = set(first["nvtx_path"].to_list())
     rows = tuple(
         (
-            _indented(row["nvtx_path"], ranked["nvtx_path"].to_list()),
+            _indented(row["nvtx_path"], paths if index < shown else set()),
             numbers.count(row["count"]),
             numbers.duration(row["cpu_mean_ns"]),
             numbers.duration(row["projection_mean_ns"]),
             numbers.percent(row["gpu_busy_ratio"]),
             numbers.count(row["operations"]),
         )
-        for row in ranked.iter_rows(named=True)
+        for index, row in enumerate(kept.iter_rows(named=True))
     )
-    more = len(frame) - len(ranked)
-    return Table(_COLUMNS, rows, f"{more:,} more ranges are in the JSON and CSV output." if more > 0 else "")
+    more = len(frame) - len(kept)
+    note = message(
+        "CPU: time of the range on its thread. Projection: from the first start to the last end of the GPU work that "
+        "it launched, which may run after the range has ended."
+    )
+    if more > 0:
+        note = message("{note} {count:,} more ranges are in the JSON and CSV output.", note=note, count=more)
+    title = message("NVTX phases of the window") if is_inside else message("NVTX phases outside the window")
+    name = "nvtx-phases" if is_inside else "nvtx-phases-outside"
+    columns = (
+        Column(message("range"), "left", flexible=True),
+        Column(message("count")),
+        Column(message("CPU mean")),
+        Column(message("projection mean")),
+        Column(message("GPU busy in it")),
+        Column(message("operations")),
+    )
+    return Table(columns, rows, note, title, name, shown=shown)
 
 
-def _indented(path: str, shown: list[str]) -> str:
+def _indented(path: str, shown: set[str]) -> str:
     """Show a range below its parent by its own name, else by its whole path."""
-    parent, separator, name = path.rpartition(" > ")
+    parent, separator, name = path.rpartition(PATH_SEPARATOR)
     if not separator:
         return path
-    return "  " * path.count(" > ") + name if parent in shown else path
+    return "\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}" * path.count(PATH_SEPARATOR) + name if parent in shown else path
 
 
-SECTION = Section("phases", "NVTX phases", 60, build)
+def _overlap(frame: pl.DataFrame) -> Table:
+    columns = (
+        Column(message("phases side by side"), "left", flexible=True),
+        Column(message("a")),
+        Column(message("b")),
+        Column(message("together")),
+        Column(message("gain now")),
+        Column(message("at most")),
+    )
+    rows = tuple(
+        (
+            f"{row['first']} + {row['second'].rpartition(PATH_SEPARATOR)[2]}",
+            numbers.duration(row["first_ns"]),
+            numbers.duration(row["second_ns"]),
+            numbers.percent(row["share_of_shorter"]),
+            numbers.times(row["gain"]),
+            numbers.times(row["bound"]),
+        )
+        for row in frame.iter_rows(named=True)
+    )
+    note = message(
+        "Together: part of the shorter phase. At most: (a + b) / max(a, b), if the GPU had room for both at full speed."
+    )
+    return Table(columns, rows, note, message("Overlap of phases on the GPU"), "phase-overlap", shown=_PAIRS_SHOWN)
+
+
+SECTION = Section("phases", message("NVTX phases"), 60, build)

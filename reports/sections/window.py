@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nitro.analyzer import Analysis
+from nitro.analyzer.message import capitalised, joined, message
 
 from .. import numbers
 from ..blocks import Block, KeyValues
@@ -22,27 +23,26 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
         if length is None or span is None or busy is None:
             continue
         several = f" (GPU {device.device_id})" if len(analysis.devices) > 1 else ""
-        start, end = window.of_device(device.device_id)
-        rows.append((f"Window{several}", f"{numbers.duration(length)}, from {_seconds(start)} to {_seconds(end)}"))
-        part = numbers.percent(busy.value / span) if span else numbers.MISSING
-        rows.append(
-            (
-                f"Whole capture{several}",
-                f"GPU busy {numbers.duration(busy.value)} of {numbers.duration(span)} ({part}), "
-                f"{numbers.count(busy.count)} operations",
-            )
+        start, end = (numbers.seconds(edge) for edge in window.of_device(device.device_id))
+        where = message("{length}, from {start} to {end}", length=numbers.duration(length), start=start, end=end)
+        whole = message(
+            "GPU busy {busy} of {span} ({share}), {count} operations",
+            busy=numbers.duration(busy.value),
+            span=numbers.duration(span),
+            share=numbers.percent(busy.value / span) if span else numbers.MISSING,
+            count=numbers.count(busy.count),
         )
-    rows.insert(min(1, len(rows)), ("Why", window.reason[:1].upper() + window.reason[1:]))
+        rows.append((message("Window{several}", several=several), where))
+        rows.append((message("Whole capture{several}", several=several), whole))
+    rows.insert(min(1, len(rows)), (message("Why"), capitalised(window.reason)))
     if window.dropped:
-        names = [name for name, _ in window.dropped[:_NAMES_SHOWN]]
-        more = len(window.dropped) - len(names)
-        text = ", ".join(names) + (f" and {more} more" if more else "")
-        rows.insert(2, ("Left out", f"{text} ({window.dropped[0][1]})"))
+        names = joined(", ", (name for name, _ in window.dropped[:_NAMES_SHOWN]))
+        more = len(window.dropped) - _NAMES_SHOWN
+        if more > 0:
+            names = message("{names} and {count} more", names=names, count=more)
+        text = message("{names} ({reason})", names=names, reason=window.dropped[0][1])
+        rows.insert(2, (message("Left out"), text))
     return (KeyValues(tuple(rows)),)
 
 
-def _seconds(time_ns: int) -> str:
-    return f"{time_ns / 1e9:.6f} s"
-
-
-SECTION = Section("window", "Window", 20, build)
+SECTION = Section("window", message("Window"), 20, build)

@@ -19,6 +19,12 @@ class UsageError(NitroError):
     exit_code = 2
 
 
+class ToolError(NitroError):
+    """Something outside Nitro that the work needs is missing or failed: a program, a library, a font."""
+
+    exit_code = 5
+
+
 class InputError(NitroError):
     """An input file is missing, damaged, or not something that Nitro reads."""
 

@@ -12,7 +12,16 @@ import pytest
 from rich.cells import cell_len
 
 SAMPLE = Path(__file__).resolve().parents[2] / "examples" / "dual_encoder.sqlite.xz"
-SECTIONS = ("DEVICE AND CAPTURE", "WINDOW", "FINDINGS", "ITERATIONS", "WHERE THE TIME GOES", "GPU LEVEL", "TOP KERNELS")
+SECTIONS = (
+    "SUMMARY",
+    "DEVICE AND CAPTURE",
+    "WINDOW",
+    "FINDINGS",
+    "WHERE THE TIME GOES",
+    "ITERATIONS",
+    "GPU LEVEL",
+    "KERNELS",
+)
 
 
 def run(*arguments: str | Path, fails_with: int = 0) -> subprocess.CompletedProcess[str]:

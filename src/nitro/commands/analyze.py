@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
+import shlex
 import sys
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nitro.errors import UsageError
+
+if TYPE_CHECKING:
+    from nitro.analyzer import Analysis
+    from nitro.reports.blocks import Language
+    from nitro.reports.output import Paper, Settings
+
+PAPERS = ("a4", "letter")
 
 _TIME = re.compile(r"^\s*(-?\d+(?:\.\d+)?)\s*(s|ms|us|µs|ns)?\s*$")
 _NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "µs": 10**3, "ns": 1, None: 10**9}
@@ -25,6 +38,11 @@ def _time_ns(_ctx: click.Context, param: click.Parameter, value: str | None) -> 
     return round(float(number) * _NS[unit]) if "." in number else int(number) * _NS[unit]
 
 
+def _or_none(_ctx: click.Context, _param: click.Parameter, value: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Read an option that was not given as "all"."""
+    return value or None
+
+
 @click.command("analyze")
 @click.argument("traces", nargs=-1, required=True, metavar="TRACE...", type=click.Path(path_type=Path))
 @click.option(
@@ -34,10 +52,23 @@ def _time_ns(_ctx: click.Context, param: click.Parameter, value: str | None) -> 
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write the result as .json or .md, by suffix; may be given several times.",
+    help="Write the report as .html, .pdf, .md or .json, by suffix; may be given several times.",
 )
 @click.option("--json", "json_file", metavar="FILE", help="Write JSON to FILE, or to standard output with '-'.")
 @click.option("--csv", "csv_dir", type=click.Path(path_type=Path), metavar="DIR", help="Write every table as CSV.")
+@click.option("--lang", type=click.Choice(["en", "ko"]), help="Language of the report; by default that of the locale.")
+@click.option("--title", help="Title of the report; by default the name of the trace.")
+@click.option("--author", help="Author, shown under the title.")
+@click.option("--paper", type=click.Choice(["a4", "letter"]), help="Paper of the PDF.  [default: a4]")
+@click.option(
+    "--template",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Your own templates, stylesheets and user.css, in front of ours.",
+)
+@click.option(
+    "--assets", type=click.Path(path_type=Path), metavar="DIR", help="Write each figure as SVG and each table as CSV."
+)
 @click.option(
     "--window",
     type=click.Choice(["auto", "all"]),
@@ -46,70 +77,131 @@ def _time_ns(_ctx: click.Context, param: click.Parameter, value: str | None) -> 
     help="auto: the repeated iterations without warm-up; all: first to last GPU operation.",
 )
 @click.option(
-    "--since", callback=_time_ns, metavar="TIME", help="Start of the window since session start, as 1.5s or 200ms."
+    "--since",
+    "since_ns",
+    callback=_time_ns,
+    metavar="TIME",
+    help="Start of the window since session start, as 1.5s or 200ms.",
 )
-@click.option("--until", callback=_time_ns, metavar="TIME", help="End of the window.")
+@click.option("--until", "until_ns", callback=_time_ns, metavar="TIME", help="End of the window.")
 @click.option("--nvtx", metavar="NAME", help="NVTX ranges that are the iterations; * matches anything.")
-@click.option("--device", "devices", multiple=True, type=int, help="Look at this GPU only; may be repeated.")
-@click.option("--pid", "pids", multiple=True, type=int, help="Look at this process only; may be repeated.")
+@click.option(
+    "--device", "device_ids", multiple=True, type=int, callback=_or_none, help="Look at this GPU only; may be repeated."
+)
+@click.option(
+    "--pid", "pids", multiple=True, type=int, callback=_or_none, help="Look at this process only; may be repeated."
+)
 @click.option("--batch", type=click.IntRange(min=1), help="Items per iteration, for the throughput.")
 def command(
     traces: tuple[Path, ...],
     outputs: tuple[Path, ...],
     json_file: str | None,
     csv_dir: Path | None,
-    window: str,
-    since: int | None,
-    until: int | None,
-    nvtx: str | None,
-    devices: tuple[int, ...],
-    pids: tuple[int, ...],
-    batch: int | None,
+    lang: Language | None,
+    title: str | None,
+    author: str | None,
+    paper: Paper | None,
+    template: Path | None,
+    assets: Path | None,
+    **scope: Any,
 ) -> None:
     """Show where the time of a trace went.
 
-    TRACE is an nsys SQLite export, plain or compressed (xz, gz, zst).
+    TRACE is an nsys SQLite export, plain or compressed (xz, gz, zst). Several traces give one report with a chapter
+    for each. Title, author, lang, paper and template may also stand under [report] in nitro.toml.
     """
     from nitro.analyzer import analyze, open_trace
+    from nitro.reports import output
 
     _check_outputs(traces, outputs, json_file, csv_dir)
-    for number, path in enumerate(traces):
-        analysis = analyze(
-            open_trace(path),
-            window=window,
-            since_ns=since,
-            until_ns=until,
-            nvtx=nvtx,
-            device_ids=devices or None,
-            pids=pids or None,
-            batch=batch,
-        )
-        from nitro.reports import output
-
+    settings = _settings(lang, title, author, paper, template)
+    documents = [file for file in outputs if _suffix(file) in output.FORMATS]
+    with ExitStack() as stack:
+        # What draws figures for paper takes a second to start, and may do so during the analysis.
+        drawer = stack.enter_context(output.drawing()) if assets or ".pdf" in map(_suffix, outputs) else None
+        analyses = [analyze(open_trace(path), with_timeline=bool(documents or assets), **scope) for path in traces]
+        if outputs or json_file not in (None, "-"):
+            analyses = [_with_digest(analysis, path) for analysis, path in zip(analyses, traces, strict=True)]
         if json_file == "-":
-            sys.stdout.buffer.write(output.json_bytes(analysis))
+            sys.stdout.buffer.write(output.json_bytes(analyses[0]))
         else:
-            if number:
-                click.echo()
-            output.print_overview(analysis, sys.stdout)
-            if json_file is not None:
-                output.write_file(Path(json_file), output.json_bytes(analysis))
+            output.print_overview(analyses, sys.stdout, settings.language)
+        made = output.Documents(analyses, settings, drawer)
         for file in outputs:
-            output.write_file(file, output.FORMATS[file.suffix.lower()](analysis))
+            draw = output.FORMATS.get(_suffix(file))
+            output.write_file(file, draw(made) if draw is not None else output.json_bytes(analyses[0]))
+        if json_file is not None and json_file != "-":
+            output.write_file(Path(json_file), output.json_bytes(analyses[0]))
         if csv_dir is not None:
-            output.write_csv(csv_dir, analysis)
+            output.write_csv(csv_dir, analyses[0])
+        if assets is not None:
+            made.write_assets(assets)
+
+
+def _suffix(file: Path) -> str:
+    return file.suffix.lower()
+
+
+def _with_digest(analysis: Analysis, path: Path) -> Analysis:
+    return replace(analysis, source=replace(analysis.source, sha256=_digest(path)))
+
+
+def _settings(
+    lang: Language | None, title: str | None, author: str | None, paper: Paper | None, template: Path | None
+) -> Settings:
+    """Return how the report is to look: options before nitro.toml before the defaults."""
+    from nitro.config import FILE_NAME, report_settings
+    from nitro.reports.language import LANGUAGES, language_of
+    from nitro.reports.output import Settings
+
+    chosen = report_settings()
+    for key, known in (("lang", LANGUAGES), ("paper", PAPERS)):
+        if chosen.get(key) not in (None, *known):
+            raise UsageError(f"{FILE_NAME}: {key} {chosen[key]!r} is unknown; choose {' or '.join(known)}.")
+    folder = template or (Path(chosen["template"]) if "template" in chosen else None)
+    return Settings(
+        language=lang or chosen.get("lang") or language_of(os.environ),  # type: ignore[arg-type]
+        title=title or chosen.get("title"),
+        author=author or chosen.get("author", ""),
+        paper=paper or chosen.get("paper", "a4"),  # type: ignore[arg-type]
+        templates=folder,
+        command=_command_line(),
+    )
+
+
+def _command_line() -> str:
+    """Return the command as it was given, files without their folders: where they lie is nobody's business."""
+    words = (Path(word).name if "/" in word else word for word in sys.argv[1:])
+    return shlex.join(("nitro-analyze", *words))
+
+
+def _digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as stream:
+        if sys.version_info >= (3, 11):
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        while part := stream.read(1 << 20):
+            digest.update(part)
+        return digest.hexdigest()
 
 
 def _check_outputs(
     traces: tuple[Path, ...], outputs: tuple[Path, ...], json_file: str | None, csv_dir: Path | None
 ) -> None:
-    known = {".json", ".md"}
+    """Refuse what cannot be written before any work is done."""
+    from nitro.reports.output import SUFFIXES
+
     for file in outputs:
-        if file.suffix.lower() not in known:
-            raise UsageError(f"{file}: cannot tell the format from the suffix; use {' or '.join(sorted(known))}.")
+        if file.is_dir():
+            raise UsageError(f"{file}: this is a folder; name a file in it, such as {file / 'report.html'}.")
+        if _suffix(file) not in SUFFIXES:
+            known = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+            raise UsageError(f"{file}: cannot tell the format from the suffix; use {known}.")
     files = [*outputs, *([Path(json_file)] if json_file not in (None, "-") else [])]
-    if len(traces) > 1 and (files or csv_dir):
-        raise UsageError("-o, --json FILE and --csv take one trace; run them once for each trace.")
+    one_each = json_file or csv_dir or ".json" in map(_suffix, outputs)
+    if len(traces) > 1 and one_each:
+        raise UsageError("JSON and CSV take one trace; run them once for each trace.")
     for file in files:
         if any(file.resolve() == trace.resolve() for trace in traces):
             raise UsageError(f"{file}: this is the trace itself, which is never written to; choose another name.")

@@ -1,0 +1,40 @@
+"""Provenance: which file, tool and machine the numbers come from."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+from nitro.analyzer import Analysis
+from nitro.analyzer.message import joined, message
+
+from .. import numbers
+from ..blocks import Block, KeyValues
+from ..report import Section
+
+
+def build(analysis: Analysis) -> tuple[Block, ...]:
+    """Return the facts that identify the input and how it was recorded."""
+    source, capture = analysis.source, analysis.capture
+    rows: list[tuple[str, str]] = [(message("File"), source.file_name)]
+    if source.size_bytes is not None:
+        text = message("{size} ({bytes:,} bytes)", size=numbers.size(source.size_bytes), bytes=source.size_bytes)
+        rows.append((message("Size"), text))
+    if source.sha256 is not None:
+        rows.append(("SHA-256", source.sha256))
+    rows.append((message("Format"), source.format))
+    if source.tool is not None:
+        rows.append((message("Recorded with"), " ".join(part for part in (source.tool, source.tool_version) if part)))
+    if source.schema_version is not None:
+        rows.append((message("Schema version"), source.schema_version))
+    if capture.start_utc_ns is not None:
+        begin = datetime.fromtimestamp(capture.start_utc_ns // 10**9, timezone.utc)
+        rows.append((message("Recorded at"), begin.strftime("%Y-%m-%d %H:%M:%S UTC")))
+    if capture.options:
+        options = (f"{name} = {value}" for name, value in sorted(capture.options.items()))
+        rows.append((message("Capture options"), joined("; ", options)))
+    rows.append((message("Power mode"), message("not part of an nsys trace")))
+    rows.append((message("Analysed with"), f"Nitro {analysis.nitro_version}"))
+    return (KeyValues(tuple(rows)),)
+
+
+SECTION = Section("provenance", message("Provenance"), 92, build, for_documents=True)

@@ -1,0 +1,75 @@
+"""Several traces side by side: the same key figures, one column a trace, and no judgement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from nitro.analyzer import Analysis
+from nitro.analyzer.causes import TEXTS, Cause
+from nitro.analyzer.message import Message, message
+
+from . import numbers
+from .blocks import Block, Column, Paragraph, Table
+
+Row = tuple[Message, Callable[[Analysis], str]]
+
+
+def compared(analyses: Sequence[Analysis]) -> tuple[Block, ...]:
+    """Return a table of the key figures of several analyses."""
+    rows = [(label, *(value_of(analysis) for analysis in analyses)) for label, value_of in _ROWS]
+    columns = (Column(message("figure"), "left"), *(Column(analysis.source.file_name) for analysis in analyses))
+    note = message("Each trace has its own window. Values are of the first device that has them.")
+    if len({analysis.devices[0].name for analysis in analyses if analysis.devices}) > 1:
+        note = message(
+            "The traces come from different devices: differences are not due to the program alone. {note}", note=note
+        )
+    known = tuple(row for row in rows if any(cell != numbers.MISSING for cell in row[1:]))
+    lead = message("The traces side by side, without a judgement: `nitro-analyze compare` judges a difference.")
+    return (Paragraph(lead), Table(columns, known, note, message("Key figures of the traces"), "side-by-side"))
+
+
+def _device(analysis: Analysis) -> str:
+    return analysis.devices[0].name if analysis.devices else numbers.MISSING
+
+
+def _measured(metric: str, unit: str, by: str | None = None) -> Callable[[Analysis], str]:
+    def value_of(analysis: Analysis) -> str:
+        value = analysis.value(metric, by=by)
+        return numbers.MISSING if value is None else numbers.in_unit(value, unit)
+
+    return value_of
+
+
+def _largest_cause(analysis: Analysis) -> str:
+    causes = analysis.parts("gpu_idle_by_cause")
+    largest = max(causes.items(), key=lambda item: item[1].value, default=None)
+    window = analysis.value("window")
+    if largest is None or not largest[1].value or not window:
+        return numbers.MISSING
+    name = TEXTS[Cause[largest[0].upper()]].title
+    return message("{cause}, {share}", cause=name, share=numbers.percent(largest[1].value / window))
+
+
+def _top_finding(analysis: Analysis) -> str:
+    found = [finding for finding in analysis.findings if finding.severity != "info"]
+    return found[0].title if found else message("none above a note")
+
+
+_ROWS: tuple[Row, ...] = (
+    (message("Device"), _device),
+    (message("Window"), _measured("window", "ns")),
+    (message("Iteration period, median"), _measured("iteration_period", "ns", "p50")),
+    (message("Iteration latency, median"), _measured("iteration_latency", "ns", "p50")),
+    (message("Iteration latency, p99"), _measured("iteration_latency", "ns", "p99")),
+    (message("Iterations"), _measured("iterations_per_s", "1/s")),
+    (message("Throughput"), _measured("throughput", "items/s")),
+    (message("GPU busy"), _measured("gpu_busy_ratio", "ratio")),
+    (message("Largest cause of idle time"), _largest_cause),
+    (message("SM active"), _measured("sm_active_ratio", "ratio")),
+    (message("Tensor active"), _measured("tensor_active_ratio", "ratio")),
+    (message("Kernel time"), _measured("kernel_time_sum", "ns")),
+    (message("Kernels"), _measured("kernel_count", "1")),
+    (message("Launches per iteration"), _measured("launches_per_iteration", "1")),
+    (message("GPU memory, peak"), _measured("gpu_memory_peak", "bytes", "total")),
+    (message("First finding"), _top_finding),
+)
