@@ -9,7 +9,11 @@ SAMPLE := examples/dual_encoder.sqlite.xz
 BIN := $(VENV)/bin
 PIP := -m pip --quiet --disable-pip-version-check install
 # A checkout without the links of src/nitro (a zip, or Git with core.symlinks=false) cannot be installed editable.
-PROJECT := $(if $(wildcard src/nitro/analyzer/__init__.py),--editable) .
+PROJECT := $(if $(wildcard src/nitro/analyzer/__init__.py),--editable) '.[pdf]'
+
+# What PDF output needs of the system, and what the tests of the reports look at them with.
+PAPER := libpango-1.0-0 libpangoft2-1.0-0 fonts-noto-cjk
+EYES := chromium poppler-utils
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test310 lint clean
@@ -17,12 +21,31 @@ PROJECT := $(if $(wildcard src/nitro/analyzer/__init__.py),--editable) .
 help: ## Show what there is to make
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' Makefile | expand -t 10
 
-demo: $(VENV)/.installed ## Analyse the sample trace
-	@echo "$$ nitro-analyze $(SAMPLE)"
-	@$(BIN)/nitro-analyze $(SAMPLE)
+demo: $(VENV)/.installed paper ## Analyse the sample trace; write report.html and report.pdf
+	@echo "$$ nitro-analyze $(SAMPLE) -o report.html -o report.pdf"
+	@if $(HAS_PANGO); then $(BIN)/nitro-analyze $(SAMPLE) -o report.html -o report.pdf; \
+	else $(BIN)/nitro-analyze $(SAMPLE) -o report.html; fi
+	@echo
+	@ls -l report.html report.pdf 2>/dev/null | sed 's/.* /written: /'
 
 # Every step runs, so that one call shows all that is wrong; pytest comes last, and its closing line ends the output.
-test: $(VENV)/.dev ## Run everything that CI runs
+# System libraries come through apt where that is allowed; elsewhere one line says what is missing.
+.PHONY: paper eyes
+HAS_PANGO = ldconfig -p 2>/dev/null | grep -q libpangoft2-1.0
+HAS_KOREAN = fc-list :lang=ko 2>/dev/null | grep -q .
+HAS_EYES = command -v pdftoppm >/dev/null && { command -v chromium || command -v chromium-browser; } >/dev/null
+APT = if [ "$$(id -u)" = 0 ]; then root=; else root="sudo -n"; fi; export DEBIAN_FRONTEND=noninteractive; \
+    command -v apt-get >/dev/null && $$root apt-get update -qq && $$root apt-get install -y -qq --no-install-recommends
+
+paper:
+	@{ $(HAS_PANGO) && $(HAS_KOREAN); } || { echo "Installing $(PAPER)"; ( $(APT) $(PAPER) ) >/dev/null 2>&1; } || \
+	    echo "make: PDF output needs $(PAPER); run 'sudo apt-get install $(PAPER)'." >&2
+
+eyes: paper
+	@{ $(HAS_EYES); } || { echo "Installing $(EYES)"; ( $(APT) $(EYES) ) >/dev/null 2>&1; } || \
+	    echo "make: without $(EYES) the tests that look at pages are skipped; run 'sudo apt-get install $(EYES)'." >&2
+
+test: $(VENV)/.dev eyes ## Run everything that CI runs
 	@failed=; \
 	for step in "ruff check" mypy "lint-imports --no-logo"; do \
 	    echo "== $$step"; $(BIN)/$$step || failed="$$failed [$$step]"; \
@@ -40,7 +63,8 @@ test310: ## Run the tests under Python 3.10 too, where there is one
 	    $(MAKE) --no-print-directory $(VENV310)/.test && \
 	    echo "== pytest under Python 3.10, without real traces" && \
 	    env -u NITRO_TRACES $(VENV310)/bin/pytest -p no:cacheprovider \
-	        --ignore tests/test_packaging.py --ignore tests/test_docs.py; \
+	        --ignore tests/test_packaging.py --ignore tests/test_docs.py --ignore tests/reports/test_html.py \
+	        --ignore tests/reports/test_pdf.py --ignore tests/reports/test_timeline_browser.py; \
 	fi
 
 lint: $(VENV)/.dev ## Check style, types and the direction of imports

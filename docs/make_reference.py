@@ -10,6 +10,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from nitro.analyzer.glossary import Entry, entries
+from nitro.analyzer.message import Message, say
+from nitro.reports.language import translate_into
 
 FOLDER = Path(__file__).resolve().parent / "reference"
 KOREAN = FOLDER / "titles.ko.tsv"
@@ -24,10 +26,22 @@ _PAGES = {
 _NOTE = "<!-- Made by docs/make_reference.py; change the docstrings, not this page. -->"
 
 
-def korean_titles() -> dict[str, str]:
-    """Return id → Korean title."""
+def catalogue_titles() -> dict[str, str]:
+    """Return id → Korean title, for each title that is a message of the catalogue."""
+    korean = translate_into("ko")
+    found = {name: entry.title for name, entry in entries().items() if isinstance(entry.title, Message)}
+    return {name: str(say(title, korean)) for name, title in found.items()}
+
+
+def own_titles() -> dict[str, str]:
+    """Return id → Korean title, for what has no message, or shares the title of its metric with other ids."""
     lines = KOREAN.read_text(encoding="utf-8").splitlines()
     return dict(line.split("\t", 1) for line in lines if line)
+
+
+def korean_titles() -> dict[str, str]:
+    """Return id → Korean title: that of the catalogue, unless there is one for this id alone."""
+    return {**catalogue_titles(), **own_titles()}
 
 
 def pages() -> dict[str, str]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 
-CJK_PACKAGE = "fonts-noto-cjk"
-
 
 def has_korean_font() -> bool:
     """Return whether fontconfig, which picks the fonts of a PDF, knows a font with Korean letters.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Literal
 import msgspec
 
 from nitro.analyzer import Analysis
-from nitro.errors import UsageError
+from nitro.errors import NitroWarning, UsageError
 
 from .blocks import Language
 from .language import LANGUAGES, translated
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from .renderers import svg
 
 Paper = Literal["a4", "letter"]
+NO_KOREAN_FONT = (
+    "no font here has Korean letters, so the PDF is in English; install one, on Debian and Ubuntu with "
+    "`sudo apt-get install fonts-noto-cjk`."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +93,20 @@ class Documents:
     def pdf(self) -> bytes:
         """Return the PDF.
 
+        Where no font has Korean letters, a Korean PDF is written in English, with a warning.
+
         Raises:
             nitro.errors.ToolError: what draws it is not installed.
         """
+        from .fonts import has_korean_font
         from .renderers import pdf
 
         settings = self._settings
-        report = self._in(settings.language)
+        language = settings.language
+        if language == "ko" and not has_korean_font():
+            warnings.warn(NO_KOREAN_FONT, NitroWarning, stacklevel=2)
+            language = "en"
+        report = self._in(language)
         with self._drawing() as drawer:
             return pdf.draw(report, drawer, paper=settings.paper, user_templates=settings.templates)
 

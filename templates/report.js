@@ -109,7 +109,7 @@ const NitroReport = (() => {
     mount.dataset.mounted = "yes";
     const data = document.querySelector(`.timeline-data[data-timeline="${mount.dataset.timeline}"]`);
     const labels = JSON.parse(mount.parentElement.querySelector(".timeline-labels").textContent);
-    NitroTimeline.mount(mount, data.textContent, labels, {});
+    NitroTimeline.mount(mount, data, labels);
   }
 
   // --- what is in view is drawn -------------------------------------------------------------------------------------
@@ -136,7 +136,10 @@ const NitroReport = (() => {
   /** Draw everything at once, for printing and for tests. */
   async function drawAll() {
     const page = document.querySelector(`.page[lang="${root.dataset.language}"]`);
-    page.querySelectorAll(".timeline-mount").forEach(mountTimeline);
+    for (const mount of page.querySelectorAll(".timeline-mount")) {
+      mountTimeline(mount);
+      await mount.nitroTimeline.ready;
+    }
     for (const plot of page.querySelectorAll(".plot")) await draw(plot);
   }
 

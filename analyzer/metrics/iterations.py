@@ -15,6 +15,8 @@ from ..view import View
 _PERCENTILES = (50, 90, 99)
 _NO_ITERATIONS = message("no iterations were found; mark each with an NVTX range, or name the ranges with --nvtx")
 _PIPELINED = message("iterations overlap on the GPU, so none stands alone; only the mean period is given")
+_FEW = message("how iterations vary needs at least 4 periods in the window")
+_FEWEST_FOR_VARIATION = 4
 _NO_RANGE = message("latency needs an NVTX range around each iteration; only GPU periods are known here")
 _NO_BATCH = message(
     "items per iteration are unknown; give them with --batch or as NVTX payload of the iteration ranges"
@@ -30,6 +32,9 @@ def compute(view: View) -> Iterator[Result]:
       end of its GPU work, whichever is later.
     - `iterations_per_s` = periods / window. `throughput` = items per iteration x `iterations_per_s`; the items come
       from `--batch` or from an integer payload on every iteration's range.
+    - `iteration_jitter`: median of the differences, without sign, between neighbouring periods.
+    - `iteration_outliers`: periods longer than the upper quartile + 1.5 x the distance of the quartiles (the fence of
+      Tukey). Both need at least 4 periods.
     - `launches_per_iteration`: API calls that submitted GPU work which begins inside the window, per period. A graph
       launch is one call.
 
@@ -47,6 +52,7 @@ def compute(view: View) -> Iterator[Result]:
     pipelined = view.window.is_pipelined
     periods = view.window.periods_ns if len(iterations) > 1 else np.array([length], np.int64)
     yield from _distribution("iteration_period", periods, only_mean=pipelined)
+    yield from _variation(periods, is_pipelined=pipelined)
     latencies = [latency for iteration in iterations if (latency := iteration.latency_ns) is not None]
     if pipelined:
         yield NotMeasured("iteration_latency", _PIPELINED)
@@ -77,6 +83,18 @@ def _distribution(metric: str, values: Int64, *, only_mean: bool) -> Iterator[Re
     yield Measurement(metric, float(values.mean()), "ns", by="mean", count=len(values))
 
 
+def _variation(periods: Int64, *, is_pipelined: bool) -> Iterator[Result]:
+    if is_pipelined or len(periods) < _FEWEST_FOR_VARIATION:
+        reason = _PIPELINED if is_pipelined else _FEW
+        yield from (NotMeasured(name, reason) for name in ("iteration_jitter", "iteration_outliers"))
+        return
+    jitter = float(np.median(np.abs(np.diff(periods))))
+    yield Measurement("iteration_jitter", jitter, "ns", count=len(periods) - 1)
+    lower, upper = np.percentile(periods, (25, 75))
+    outliers = int((periods > upper + 1.5 * (upper - lower)).sum())
+    yield Measurement("iteration_outliers", outliers, "1", count=len(periods))
+
+
 def _items_per_iteration(view: View) -> float | None:
     if view.scope.batch is not None:
         return float(view.scope.batch)
@@ -92,6 +110,8 @@ METRIC = Metric(
     provides={
         "iteration_period": "ns",
         "iteration_latency": "ns",
+        "iteration_jitter": "ns",
+        "iteration_outliers": "1",
         "iterations_per_s": "1/s",
         "throughput": "items/s",
         "launches_per_iteration": "1",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import gc
 import signal
 import sys
+import warnings
 
 import click
 
 from nitro import __version__, commands
-from nitro.errors import NitroError
+from nitro.errors import NitroError, NitroWarning
 from nitro.registry import declared
 
 DEFAULT_COMMAND = "analyze"
@@ -42,6 +43,12 @@ for _command in declared(commands, "COMMAND", click.Command):
     group.add_command(_command)
 
 
+def _say_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+    """Print a warning of ours as one sentence; those of libraries are of no use to who runs the command."""
+    if issubclass(category, NitroWarning):
+        click.echo(f"nitro-analyze: {message}", err=True)
+
+
 def main() -> None:
     """Run the command line and exit."""
     # One short run makes few reference cycles; looking for them costs more than it frees.
@@ -49,6 +56,7 @@ def main() -> None:
     # Where the reader of a pipe leaves (`| head`), end as other tools do, and not with an error of our own.
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    warnings.showwarning = _say_warning
     try:
         sys.exit(group.main(standalone_mode=False) or 0)
     except NitroError as error:

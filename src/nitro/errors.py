@@ -25,6 +25,10 @@ class ToolError(NitroError):
     exit_code = 5
 
 
+class NitroWarning(UserWarning):
+    """Something that the user should know, in one sentence, while the work goes on."""
+
+
 class InputError(NitroError):
     """An input file is missing, damaged, or not something that Nitro reads."""
 

@@ -314,6 +314,30 @@ class TestWhole:
             analyze(marked([0, 100]), window="some")
 
 
+class TestVariation:
+    def test_jitter_is_the_median_step_from_one_period_to_the_next(self) -> None:
+        # Periods 100, 110, 90, 95, 100: steps 10, 20, 5, 5.
+        analysis = analyze(marked([0, 100, 210, 300, 395, 495]))
+        jitter = analysis.find("iteration_jitter")
+        assert jitter is not None
+        assert (jitter.value, jitter.count) == (7.5, 4)
+
+    def test_a_period_beyond_the_fence_is_an_outlier(self) -> None:
+        # Periods 100 x 6 and 300: the quartiles are both 100, so the fence is 100.
+        analysis = analyze(marked([0, 100, 200, 300, 600, 700, 800, 900]))
+        outliers = analysis.find("iteration_outliers")
+        assert outliers is not None
+        assert (outliers.value, outliers.count) == (1, 7)
+
+    def test_a_period_on_the_fence_is_none(self) -> None:
+        analysis = analyze(marked([0, 100, 200, 300, 400, 500]))
+        assert analysis.value("iteration_outliers") == 0
+
+    def test_three_periods_are_too_few(self) -> None:
+        reason = analyze(marked([0, 100, 200, 300])).reason("iteration_jitter")
+        assert reason == "how iterations vary needs at least 4 periods in the window"
+
+
 class TestPipelining:
     def test_iterations_whose_work_still_runs_when_the_next_begins_are_pipelined(self) -> None:
         assert window(marked([0, 100, 200, 300], work=120)).is_pipelined

@@ -552,6 +552,11 @@ class TestSystemCalls:
     def test_only_the_named_outputs_are_written(self, good: Path, tmp_path: Path) -> None:
         outputs = [tmp_path / "out.json", tmp_path / "out.md"]
         calls = traced([good, "-o", outputs[0], "-o", outputs[1]], tmp_path / "log")
-        written = [match.group(1) for line in calls if (match := re.search(r'"([^"]*)".*O_WRONLY', line))]
-        assert written == list(map(str, outputs))
-        assert len(calls) == len(outputs)
+        # Each is written beside its place and then renamed, so that there is never half a file.
+        opened = [match.group(1) for line in calls if (match := re.search(r'"([^"]*)".*O_(?:WRONLY|RDWR)', line))]
+        renamed = [
+            match.groups() for line in calls if (match := re.search(r'rename\w*\(.*?"([^"]*)".*?"([^"]*)"', line))
+        ]
+        assert renamed == list(zip(opened, map(str, outputs), strict=True))
+        assert [Path(beside).parent for beside in opened] == [tmp_path, tmp_path]
+        assert sorted(path.name for path in tmp_path.glob("*out*")) == ["out.json", "out.md"]
