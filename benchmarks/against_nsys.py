@@ -27,7 +27,7 @@ from pathlib import Path
 
 from scale_trace import scale
 
-_RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ def main() -> None:
     text = json.dumps(result, indent=2)
     print(text)
     if arguments.save:
-        _RESULTS.mkdir(exist_ok=True)
-        (_RESULTS / f"{arguments.save}.json").write_text(text + "\n")
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{arguments.save}.json").write_text(text + "\n")
 
 
 if __name__ == "__main__":

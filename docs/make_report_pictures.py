@@ -20,33 +20,33 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from nitro.analyzer import analyze, open_trace
+from nitro.reports.blocks import Language
 from nitro.reports.output import Documents, Settings, drawing
 
 _ROOT = Path(__file__).resolve().parent.parent
 _SAMPLE = _ROOT / "examples" / "dual_encoder.sqlite.xz"
 FOLDER = _ROOT / "docs" / "pictures"
-_WIDTH, _HEIGHT, _SCALE = 1240, 800, 1.5
-_PAGE_WIDTH, _PAPER_GAP = 760, 16
+_ENDINGS: dict[Language, str] = {"en": ".png", "ko": ".ko.png"}
+_WIDTH, _HEIGHT, _SCALE = 1240, 760, 1.4
+_PAGE_WIDTH, _PAPER_GAP = 700, 16
 _DESK = (225, 229, 233)
 
 
 def pictures() -> Iterator[tuple[str, Image.Image]]:
-    """Yield (file name, picture) of each picture."""
+    """Yield (file name, picture) of each picture, in English and, with `.ko` in the name, in Korean."""
     with drawing() as drawer, tempfile.TemporaryDirectory() as folder:
-        documents = Documents([analyze(open_trace(_SAMPLE), with_timeline=True)], Settings(), drawer)
+        analyses = [analyze(open_trace(_SAMPLE), with_timeline=True)]
         html, pdf = Path(folder) / "report.html", Path(folder) / "report.pdf"
-        html.write_bytes(documents.html())
-        pdf.write_bytes(documents.pdf())
-        with _opened(html) as page:
-            yield "report.png", _seen(page)
-            page.evaluate("NitroReport.chooseLanguage('ko')")
-            page.evaluate("scrollTo(0, 0)")
-            yield "report.ko.png", _seen(page)
-            page.evaluate("NitroReport.chooseLanguage('en')")
-            yield "timeline.png", _timeline(page)
-            page.evaluate("NitroReport.chooseTheme('dark')")
-            yield "dark.png", _section_until_first_figure(page, "en-time")
-        yield "pdf.png", _paper(pdf)
+        for language, ending in _ENDINGS.items():
+            documents = Documents(analyses, Settings(language), drawer)
+            html.write_bytes(documents.html())
+            pdf.write_bytes(documents.pdf())
+            with _opened(html) as page:
+                yield f"report{ending}", _seen(page)
+                yield f"timeline{ending}", _timeline(page)
+                page.evaluate("NitroReport.chooseTheme('dark')")
+                yield f"dark{ending}", _section_until_first_figure(page, f"{language}-time")
+            yield f"pdf{ending}", _paper(pdf)
 
 
 @contextmanager

@@ -51,11 +51,16 @@ class KeyFigures:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A table column. `flexible` columns give way when space is short."""
+    """A table column.
+
+    `flexible` columns give way when space is short; `is_name` ones hold names of the trace, which may be of any length
+    and are cut on paper.
+    """
 
     title: str
     align: Align = "right"
     flexible: bool = False
+    is_name: bool = False
 
 
 @dataclass(frozen=True, slots=True)

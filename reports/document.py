@@ -120,7 +120,7 @@ class Document:
         note = [printable(block.note)] if block.note else []
         if left_out:
             note.append(self._report.words["rows_left_out"].format(count=f"{left_out:,}"))
-        styles = [f"{column.align}{' flexible' if column.flexible else ''}" for column in block.columns]
+        styles = [f"{c.align}{' flexible' if c.flexible else ''}{' code' if c.is_name else ''}" for c in block.columns]
         return {
             "kind": "table",
             "id": self._id(block.name or "table"),
@@ -134,8 +134,8 @@ class Document:
                 {
                     "is_more": index >= shown,
                     "cells": [
-                        {"text": self._cell(cell), "value": _sort_value(cell), "css": css}
-                        for cell, css in zip(row, styles, strict=True)
+                        {"text": self._cell(cell, column), "value": _sort_value(cell), "css": css}
+                        for cell, column, css in zip(row, block.columns, styles, strict=True)
                     ],
                 }
                 for index, row in enumerate(kept)
@@ -148,10 +148,10 @@ class Document:
             "more_text": self._report.words["rows_more"].format(total=f"{len(kept):,}"),
         }
 
-    def _cell(self, cell: str) -> str:
-        """Return a cell's text; on paper a name of a page and more is cut."""
+    def _cell(self, cell: str, column: blocks.Column) -> str:
+        """Return a cell's text; on paper, where a name may fill a page, names are cut."""
         text = printable(cell)
-        if self._all_rows or len(text) <= _LONGEST_ON_PAPER:
+        if self._all_rows or not column.is_name or len(text) <= _LONGEST_ON_PAPER:
             return text
         return text[: _LONGEST_ON_PAPER - 1] + "…"
 

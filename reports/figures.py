@@ -51,6 +51,7 @@ def config(scheme: str, language: Language = "en") -> Spec:
             "domainColor": inks["line"],
             "tickColor": inks["line"],
             "titlePadding": 8,
+            "labelOverlap": True,
         },
         "legend": {**text, "labelFontSize": 11, "title": None, "orient": "top", "labelLimit": 220, "symbolSize": 90},
         "header": {**text, "labelFontSize": 11, "title": None},

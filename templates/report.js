@@ -73,11 +73,12 @@ const NitroReport = (() => {
     for (const joint of ["hconcat", "vconcat"]) {
       if (!(joint in spec)) continue;
       const parts = spec[joint];
-      if (joint === "hconcat" && width < 560) return withWidth({ ...spec, hconcat: undefined, vconcat: parts }, width);
+      if (joint === "hconcat" && width < 560) {
+        const { hconcat, ...rest } = spec;
+        return withWidth({ ...rest, vconcat: hconcat }, width);
+      }
       const each = joint === "vconcat" ? width : Math.floor((width - 70 * (parts.length - 1)) / parts.length);
-      const made = { ...spec, [joint]: parts.map((part) => withWidth(part, each)) };
-      if (joint === "vconcat") delete made.hconcat;
-      return made;
+      return { ...spec, [joint]: parts.map((part) => withWidth(part, each)) };
     }
     return { ...spec, width: Math.max(width - 70, 120) };
   }
@@ -109,7 +110,7 @@ const NitroReport = (() => {
     mount.dataset.mounted = "yes";
     const data = document.querySelector(`.timeline-data[data-timeline="${mount.dataset.timeline}"]`);
     const labels = JSON.parse(mount.parentElement.querySelector(".timeline-labels").textContent);
-    NitroTimeline.mount(mount, data, labels);
+    NitroTimeline.mount(mount, data, labels, { lazy: false }); // the page mounts it when it comes into view
   }
 
   // --- what is in view is drawn -------------------------------------------------------------------------------------

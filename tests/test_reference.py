@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +13,7 @@ import pytest
 from nitro.analyzer.glossary import entries
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
+KOREAN = re.compile("[가-힣]")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +29,19 @@ def generator() -> ModuleType:
 def test_every_id_has_a_korean_title_and_none_is_left_over(generator: ModuleType) -> None:
     titles = generator.korean_titles()
     assert set(titles) == set(entries())
-    assert all(any("가" <= letter <= "힣" for letter in title) or title == "memset" for title in titles.values())
+    assert [name for name, title in titles.items() if not KOREAN.search(title)] == ["memsets"]
+
+
+def test_korean_titles_that_the_catalogue_has_are_not_written_twice(generator: ModuleType) -> None:
+    catalogue, own = generator.catalogue_titles(), generator.own_titles()
+    shared = Counter((entry.kind, entry.title) for entry in entries().values())
+    alone = {name for name, entry in entries().items() if shared[entry.kind, entry.title] == 1}
+    assert [name for name in own if name in catalogue and (name in alone or own[name] == catalogue[name])] == []
+
+
+def test_no_two_metrics_have_the_same_korean_title(generator: ModuleType) -> None:
+    titles = Counter(title for name, title in generator.korean_titles().items() if entries()[name].kind == "metric")
+    assert [title for title, count in titles.items() if count > 1] == []
 
 
 @pytest.mark.parametrize("language", ["README.md", "README.ko.md"])

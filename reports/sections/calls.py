@@ -32,7 +32,7 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
             Column(message("calls")),
             Column(message("mean")),
             Column(message("max")),
-            Column(message("function"), "left", flexible=True),
+            Column(message("function"), "left", flexible=True, is_name=True),
         )
         blocks.append(Table(columns, rows, "", title, name.replace("_", "-"), shown=_SHOWN))
     return tuple(blocks)

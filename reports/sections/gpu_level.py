@@ -251,7 +251,7 @@ def _phase_figure(frame: pl.DataFrame, device_id: int) -> Figure:
 
 def _phases(frame: pl.DataFrame, device_id: int) -> Table:
     columns = (
-        Column(message("phase"), "left", flexible=True),
+        Column(message("phase"), "left", flexible=True, is_name=True),
         Column(message("projection")),
         Column(message("SM active")),
         Column(message("SM issue")),

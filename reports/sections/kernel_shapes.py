@@ -38,7 +38,7 @@ def _table(shapes: pl.DataFrame, device_id: int) -> Table:
         Column(message("limited by"), "left"),
         Column(message("waves")),
         Column(message("empty SMs")),
-        Column(message("kernel"), "left", flexible=True),
+        Column(message("kernel"), "left", flexible=True, is_name=True),
     )
     rows = tuple(
         (

@@ -24,7 +24,7 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
     """Return the kernels and graphs that took most time, for each device."""
     blocks: list[Block] = []
     for device in analysis.devices[:_MOST_DEVICES]:
-        work = _work(analysis, device.device_id)
+        work = work_of(analysis, device.device_id)
         if work is None:
             continue
         if len(analysis.devices) > 1:
@@ -44,7 +44,7 @@ def _top(work: pl.DataFrame, device_id: int) -> Table:
     rows = tuple(
         (numbers.percent(share), total, numbers.count(count), median, maximum, label)
         for share, total, count, median, maximum, label in zip(
-            kept["share"], totals, kept["count"], medians, longest, _labels(kept), strict=True
+            kept["share"], totals, kept["count"], medians, longest, labels_of(kept), strict=True
         )
     )
     columns = (
@@ -53,7 +53,7 @@ def _top(work: pl.DataFrame, device_id: int) -> Table:
         Column(message("count")),
         Column(message("median {unit}", unit=unit)),
         Column(message("max {unit}", unit=unit)),
-        Column(message("kernel or graph"), "left", flexible=True),
+        Column(message("kernel or graph"), "left", flexible=True, is_name=True),
     )
     rest = work[_SHOWN:]
     note = ""
@@ -69,7 +69,7 @@ def _top(work: pl.DataFrame, device_id: int) -> Table:
     return Table(columns, rows, note, title, f"kernels-gpu{device_id}", shown=_SHOWN)
 
 
-def _labels(work: pl.DataFrame) -> list[str]:
+def labels_of(work: pl.DataFrame) -> list[str]:
     """Return the name of each row; a graph has none but its ids."""
     return [
         kernel_label(name)
@@ -83,7 +83,8 @@ def _labels(work: pl.DataFrame) -> list[str]:
     ]
 
 
-def _work(analysis: Analysis, device_id: int) -> pl.DataFrame | None:
+def work_of(analysis: Analysis, device_id: int) -> pl.DataFrame | None:
+    """Return kernels and graphs of a device in one frame, those that took most time first; `None` without any."""
     shared = ("count", "total_ns", "share", "median_ns", "max_ns")
     ids = ("graph_id", "graph_exec_id")
     frames = []

@@ -19,11 +19,11 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
     launches = analysis.table("launch_calls")
     if launches is not None and len(launches.frame):
         columns = (
-            Column(message("launch call"), "left"),
+            Column(message("launch call"), "left", is_name=True),
             Column(message("calls")),
             Column(message("mean call")),
             Column(message("median queue")),
-            Column(message("thread"), "left", flexible=True),
+            Column(message("thread"), "left", flexible=True, is_name=True),
         )
         rows = tuple(
             (
@@ -44,11 +44,11 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
     syncs = analysis.table("sync_calls")
     if syncs is not None and len(syncs.frame):
         columns = (
-            Column(message("synchronising call"), "left"),
+            Column(message("synchronising call"), "left", is_name=True),
             Column(message("calls")),
             Column(message("total")),
             Column(message("exposed")),
-            Column(message("NVTX range"), "left", flexible=True),
+            Column(message("NVTX range"), "left", flexible=True, is_name=True),
         )
         rows = tuple(
             (

@@ -13,17 +13,17 @@ _SHOWN = 3
 
 
 def build(analysis: Analysis) -> tuple[Block, ...]:
-    """Return a table of the first findings with their remedies; nothing where no rule found a problem."""
+    """Return a table of the first findings with their remedies, notes last; nothing where there is none."""
     rows = []
     for finding in analysis.findings:
         window = analysis.value("window", finding.device_id) or analysis.value("window")
-        if finding.severity == "info" or not window:
-            continue
-        stake = message(
-            "{time} ({share})",
-            time=numbers.duration(finding.time_at_stake_ns),
-            share=numbers.percent(finding.time_at_stake_ns / window),
-        )
+        stake: str = numbers.MISSING
+        if finding.severity != "info" and window:
+            stake = message(
+                "{time} ({share})",
+                time=numbers.duration(finding.time_at_stake_ns),
+                share=numbers.percent(finding.time_at_stake_ns / window),
+            )
         rows.append((finding.title, stake, finding.remedy))
     if not rows:
         return ()

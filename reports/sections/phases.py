@@ -68,7 +68,7 @@ def _table(frame: pl.DataFrame, *, is_inside: bool) -> Table:
     title = message("NVTX phases of the window") if is_inside else message("NVTX phases outside the window")
     name = "nvtx-phases" if is_inside else "nvtx-phases-outside"
     columns = (
-        Column(message("range"), "left", flexible=True),
+        Column(message("range"), "left", flexible=True, is_name=True),
         Column(message("count")),
         Column(message("CPU mean")),
         Column(message("projection mean")),
@@ -88,7 +88,7 @@ def _indented(path: str, shown: set[str]) -> str:
 
 def _overlap(frame: pl.DataFrame) -> Table:
     columns = (
-        Column(message("phases side by side"), "left", flexible=True),
+        Column(message("phases side by side"), "left", flexible=True, is_name=True),
         Column(message("a")),
         Column(message("b")),
         Column(message("together")),

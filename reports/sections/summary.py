@@ -8,8 +8,8 @@ from nitro.analyzer.message import Message, message
 
 from .. import numbers
 from ..blocks import Block, KeyFigure, KeyFigures, Paragraph
-from ..names import kernel_label
 from ..report import Section
+from .kernels import labels_of, work_of
 
 _GPU_BOUND = 0.95
 
@@ -51,19 +51,18 @@ def _where(analysis: Analysis, device_id: int) -> Message:
     window = analysis.value("window", device_id) or 1
     busy = analysis.value("gpu_busy", device_id) or 0
     share, length = numbers.percent(busy / window), numbers.duration(window)
-    kernels = analysis.table("kernels", device_id)
+    work = work_of(analysis, device_id)
     cause = largest_cause(analysis, device_id)
     device = next((device.name for device in analysis.devices if device.device_id == device_id), f"GPU {device_id}")
-    if busy / window >= _GPU_BOUND and kernels is not None and len(kernels.frame):
-        top = kernels.frame.row(0, named=True)
+    if busy / window >= _GPU_BOUND and work is not None:
         return message(
-            "{device} was busy for {share} of the {length} window: the GPU itself is the limit, and {kernel} takes "
-            "{part} of the kernel time.",
+            "{device} was busy for {share} of the {length} window: the GPU itself is the limit, and {part} of the time "
+            "of kernels and graphs goes to {kernel}.",
             device=device,
             share=share,
             length=length,
-            kernel=_shortened(kernel_label(top["name"])),
-            part=numbers.percent(top["share"]),
+            kernel=_shortened(labels_of(work.head(1))[0]),
+            part=numbers.percent(work["share"][0]),
         )
     if cause is None:
         return message(
@@ -95,7 +94,7 @@ def _lever(analysis: Analysis, device_id: int) -> Message:
 
 
 def _shortened(name: str, most: int = 48) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"
+    return name if isinstance(name, Message) or len(name) <= most else name[: most - 1] + "…"
 
 
 def _pace(analysis: Analysis) -> KeyFigure:

@@ -43,7 +43,7 @@ def _of_device(analysis: Analysis, device_id: int, window: float) -> list[Block]
     paths = analysis.table("host_code_by_path", device_id)
     if paths is not None and len(paths.frame) > 1:
         columns = (
-            Column(message("NVTX path"), "left", flexible=True),
+            Column(message("NVTX path"), "left", flexible=True, is_name=True),
             Column(message("idle")),
             Column(message("count")),
         )

@@ -77,12 +77,16 @@ def _picture(data: Timeline, low: int, high: int, *, with_ranges: bool = False) 
     if with_ranges:
         for thread in data.threads[:1]:
             for row, lane in _range_lanes(thread.ranges):
-                lanes.append(lane)
-                bars += _named_bars(thread.ranges, row, lane, data.names, low, high)
+                named = _named_bars(thread.ranges, row, lane, data.names, low, high)
+                if named:
+                    lanes.append(lane)
+                    bars += named
             lane = message("CUDA calls")
-            lanes.append(lane)
             calls = union(thread.calls.starts, thread.calls.ends)
-            bars += _columns([(message("CUDA call"), COLOURS["other_cuda_api"], calls)], lane, low, high)
+            called = _columns([(message("CUDA call"), COLOURS["other_cuda_api"], calls)], lane, low, high)
+            if called:
+                lanes.append(lane)
+                bars += called
     for device in data.devices[:_MOST_DEVICES]:
         lanes += _device_bars(data, device, bars, low, high, several=len(data.devices) > 1)
     domain = list(dict.fromkeys(bar["kind"] for bar in bars if bar["kind"]))
