@@ -259,7 +259,7 @@ def timeline_of(view: View) -> Timeline:
     calls = {global_tid: _outermost_calls(view, global_tid) for global_tid in threads}
     start, end = _extent(view, ranges, calls)
     bins = Bins(start, end, (max(-(-(end - start) // MOST_BINS), 1) - 1).bit_length())
-    typical = _typical(view)
+    typical = view.window.typical
     at_least = _call_threshold(calls, typical)
     thread_lanes = tuple(
         _thread_lanes(each, ranges, calls.pop(each), typical, at_least, bins, names) for each in threads
@@ -370,16 +370,6 @@ def _extent(view: View, ranges: Ranges, calls: Mapping[int, _Calls]) -> tuple[in
     if not lists:
         return 0, 0
     return min(int(each.starts.min()) for each in lists), max(int(each.ends.max()) for each in lists)
-
-
-def _typical(view: View) -> tuple[int, int] | None:
-    iterations, periods = view.window.iterations, view.window.periods_ns
-    if not len(iterations):
-        return None
-    if not len(periods):
-        return iterations[0].start_ns, iterations[0].end_ns
-    nearest = int(np.argmin(np.abs(periods - np.median(periods))))
-    return iterations[nearest].start_ns, iterations[nearest + 1].start_ns
 
 
 def _call_threshold(calls: Mapping[int, _Calls], typical: tuple[int, int] | None) -> int:

@@ -88,6 +88,17 @@ class Window:
         return starts[1:] - starts[:-1]
 
     @property
+    def typical(self) -> tuple[int, int] | None:
+        """Start and end of the period whose length is nearest the median, `None` where there are no iterations."""
+        periods = self.periods_ns
+        if not self.iterations:
+            return None
+        if not len(periods):
+            return self.iterations[0].start_ns, self.iterations[0].end_ns
+        nearest = int(np.argmin(np.abs(periods - np.median(periods))))
+        return self.iterations[nearest].start_ns, self.iterations[nearest + 1].start_ns
+
+    @property
     def is_pipelined(self) -> bool:
         """Whether an iteration's work still runs when the next one's begins, so that none stands alone."""
         pairs = zip(self.iterations, self.iterations[1:], strict=False)

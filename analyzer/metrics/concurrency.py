@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from ..distinct import distinct
-from ..intervals import Int64, overlap_of, running_end, union
+from ..intervals import Int64, clip, overlap_of, running_end, union
 from ..message import message
 from ..metric import (
     GPU_TABLES,
@@ -27,6 +27,14 @@ from ..view import DeviceView, View
 
 _NO_PHASES = message(
     "overlap needs at least two NVTX phases side by side, with GPU work in each; mark the encoders with ranges"
+)
+_NO_ITERATION = message("there is no iteration whose phases could be shown; mark each with an NVTX range")
+_MOST_LANES = 12
+_MOST_SPANS = 100
+_LANE_COLUMNS = (
+    ResultColumn("nvtx_path", "", message("range with those around it")),
+    ResultColumn("start_ns", "ns", message("start of a projection, since session start")),
+    ResultColumn("end_ns", "ns", message("its end")),
 )
 _COLUMNS = (
     ResultColumn("first", "", message("the longer phase")),
@@ -51,13 +59,16 @@ def compute(view: View) -> Iterator[Result]:
       `gain` = (a + b) / union, between 1 (one after the other) and `bound` = (a + b) / max(a, b), which is reached when
       the shorter phase runs wholly beside the longer one without slowing it. Whether the hardware has room for both is
       another question; see the SM activity of each phase.
+    - `phase_lanes`: when the projections of each phase ran in the iteration whose period is nearest the median.
     """
     if not view.devices:
         yield from (NotMeasured(name, NO_GPU_OPERATIONS) for name in METRIC.provides)
         return
     for device in view.devices:
         yield from _streams(device)
-    pairs = [pair for pair in combinations(phases_of(view), 2) if _side_by_side(*pair)]
+    phases = phases_of(view)
+    yield from _lanes(view, phases)
+    pairs = [pair for pair in combinations(phases, 2) if _side_by_side(*pair)]
     if not pairs:
         yield from (NotMeasured(name, _NO_PHASES) for name in ("phase_overlap", "phase_pairs"))
         return
@@ -70,6 +81,23 @@ def compute(view: View) -> Iterator[Result]:
 
 
 _TYPES = (pl.String, pl.String, pl.Boolean, pl.Int64, pl.Int64, pl.Int64, pl.Float64, pl.Float64, pl.Float64)
+
+
+def _lanes(view: View, phases: tuple[Phase, ...]) -> Iterator[Result]:
+    typical = view.window.typical
+    inside = [phase for phase in phases if phase.in_window]
+    if typical is None or not inside:
+        reason = _NO_PHASES if typical is not None else _NO_ITERATION
+        yield NotMeasured("phase_lanes", reason)
+        return
+    rows = []
+    for phase in sorted(inside[:_MOST_LANES], key=lambda phase: (int(phase.covered.starts[0]), phase.depth)):
+        spans = clip(phase.covered.starts, phase.covered.ends, *typical)
+        seen = np.flatnonzero(spans.ends > spans.starts)[:_MOST_SPANS]
+        rows += [(phase.path, start, end) for start, end in zip(spans.starts[seen], spans.ends[seen], strict=True)]
+    schema = {"nvtx_path": pl.String, "start_ns": pl.Int64, "end_ns": pl.Int64}
+    frame = pl.DataFrame(rows, schema=schema, orient="row")
+    yield ResultTable("phase_lanes", message("Phases of a typical iteration"), _LANE_COLUMNS, frame)
 
 
 def _streams(device: DeviceView) -> Iterator[Result]:
@@ -131,7 +159,7 @@ def _row(first: Phase, second: Phase) -> tuple[str, str, bool, int, int, int, fl
 METRIC = Metric(
     id="stream_concurrency",
     title=message("Concurrency"),
-    provides={"stream_concurrency": "ns", "phase_overlap": "ns", "phase_pairs": "table"},
+    provides={"stream_concurrency": "ns", "phase_overlap": "ns", "phase_pairs": "table", "phase_lanes": "table"},
     needs=GPU_TABLES,
     missing=NO_GPU_OPERATIONS,
     better="higher",

@@ -9,7 +9,8 @@ from nitro.analyzer.message import message
 from nitro.analyzer.nvtx import PATH_SEPARATOR
 
 from .. import numbers
-from ..blocks import Block, Column, Paragraph, Table
+from ..blocks import Block, Column, Figure, Paragraph, Table
+from ..palette import SERIES
 from ..report import Section
 
 _SHOWN = 8
@@ -31,6 +32,9 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
                 blocks.append(_table(outside, is_inside=False))
         elif len(outside):
             blocks += [Paragraph(message("No range lies inside the window.")), _table(outside, is_inside=False)]
+    lanes = analysis.table("phase_lanes")
+    if lanes is not None and len(lanes.frame):
+        blocks.append(_lanes(lanes.frame))
     pairs = analysis.table("phase_pairs")
     if pairs is not None and len(pairs.frame):
         blocks.append(_overlap(pairs.frame))
@@ -84,6 +88,53 @@ def _indented(path: str, shown: set[str]) -> str:
     if not separator:
         return path
     return "\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}" * path.count(PATH_SEPARATOR) + name if parent in shown else path
+
+
+def _lanes(frame: pl.DataFrame) -> Figure:
+    """Return the phases of a typical iteration as lanes, so that one sees which ran side by side on the GPU."""
+    begin = frame["start_ns"].min()
+    assert isinstance(begin, int)
+    paths = frame["nvtx_path"].unique(maintain_order=True).to_list()
+    shown = {path: _indented(path, set(paths)) for path in paths}
+    values = [
+        {
+            "phase": shown[path],
+            "start": (start - begin) / 1e6,
+            "end": (end - begin) / 1e6,
+            "shown": numbers.duration(end - start),
+        }
+        for path, start, end in frame.iter_rows()
+    ]
+    lanes = list(shown.values())
+    encoding = {
+        "y": {
+            "field": "phase",
+            "type": "nominal",
+            "title": None,
+            "sort": lanes,
+            "scale": {"domain": lanes, "paddingInner": 0.3},
+            "axis": {"domain": False, "ticks": False, "labelLimit": 200},
+        },
+        "x": {
+            "field": "start",
+            "type": "quantitative",
+            "title": message("time, ms"),
+            "scale": {"nice": False},
+            "axis": {"grid": True},
+        },
+        "x2": {"field": "end"},
+        "tooltip": [
+            {"field": "phase", "type": "nominal", "title": message("phase")},
+            {"field": "shown", "type": "nominal", "title": message("time on the GPU")},
+        ],
+    }
+    mark = {"type": "bar", "color": SERIES[0].colour, "opacity": 0.8}
+    spec = {"data": {"values": values}, "height": {"step": 22}, "mark": mark, "encoding": encoding}
+    sentence = message(
+        "The GPU work of each phase in a typical iteration, from its first start to its last end, gaps included. "
+        "Phases whose bars lie above one another run side by side; phases that follow each other do not overlap."
+    )
+    return Figure("phase-lanes", message("Phases on the GPU in a typical iteration"), sentence, spec)
 
 
 def _overlap(frame: pl.DataFrame) -> Table:

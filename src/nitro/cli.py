@@ -6,6 +6,7 @@ import gc
 import signal
 import sys
 import warnings
+from typing import TextIO
 
 import click
 
@@ -43,7 +44,14 @@ for _command in declared(commands, "COMMAND", click.Command):
     group.add_command(_command)
 
 
-def _say_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+def _say_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,  # noqa: ARG001 - the names are those of `warnings.showwarning`
+    lineno: int,  # noqa: ARG001
+    file: TextIO | None = None,  # noqa: ARG001
+    line: str | None = None,  # noqa: ARG001
+) -> None:
     """Print a warning of ours as one sentence; those of libraries are of no use to who runs the command."""
     if issubclass(category, NitroWarning):
         click.echo(f"nitro-analyze: {message}", err=True)

@@ -105,6 +105,46 @@ def test_phases_that_run_together_are_shared() -> None:
     assert streams == {"1": 200, "2": 100}
 
 
+def test_phases_of_a_typical_iteration_are_clipped_to_it() -> None:
+    kernels, calls, ranges = [], [], []
+    # Periods 1000, 1000, 1400: the first of those nearest the median is typical.
+    for number, start in enumerate((0, 1000, 2000, 3400)):
+        first, second = 2 * number + 1, 2 * number + 2
+        kernels += [
+            kernel(start + 100, start + 300, correlation_id=first, stream_id=1),
+            kernel(start + 200, start + 1100, correlation_id=second, stream_id=2),
+        ]
+        calls += [
+            call(start + 11, start + 12, correlation_id=first),
+            call(start + 21, start + 22, correlation_id=second),
+        ]
+        ranges += [
+            nvtx_range(start, start + 50, f"step:{number}"),
+            nvtx_range(start + 10, start + 15, "vision"),
+            nvtx_range(start + 20, start + 25, "text"),
+        ]
+    analysis = analyze(trace(kernels=kernels, api_calls=calls, nvtx=ranges))
+    assert analysis.window.typical == (100, 1100)
+    table = analysis.table("phase_lanes")
+    assert table is not None
+    assert table.frame.rows() == [
+        ("step:#", 100, 1100),
+        ("step:# > vision", 100, 300),
+        ("step:# > text", 200, 1100),
+    ]
+
+
+def test_without_iterations_there_are_no_lanes() -> None:
+    built = trace(
+        kernels=[kernel(100, 300, correlation_id=1)],
+        api_calls=[call(11, 12, correlation_id=1)],
+        nvtx=[nvtx_range(0, 50, "step")],
+    )
+    analysis = analyze(built, window="all")
+    assert analysis.table("phase_lanes") is None
+    assert "no iteration" in (analysis.reason("phase_lanes") or "")
+
+
 def test_memory_is_a_running_sum_with_a_peak() -> None:
     rows = [
         {"start_ns": 0, "bytes": 100, "operation": 0, "memory_kind": 2, "device_id": 0, "global_pid": process()},

@@ -69,7 +69,7 @@ def drawn_texts(opened: Opened) -> list[int]:
     """How many texts each figure of the language that is shown has in its picture."""
     return list(
         opened.page.evaluate(
-            "[...document.querySelectorAll(`.page[lang=\"${document.documentElement.lang}\"] .plot`)]"
+            '[...document.querySelectorAll(`.page[lang="${document.documentElement.lang}"] .plot`)]'
             ".map(plot => plot.querySelectorAll('svg text').length)"
         )
     )
@@ -93,8 +93,11 @@ def show_timelines(opened: Opened) -> list[int]:
     items = []
     for mount in mounts.all():
         mount.scroll_into_view_if_needed()
-        items.append(mount.evaluate("async mount => { await mount.nitroTimeline.ready;"
-                                    " return mount.nitroTimeline.stats().items; }"))
+        items.append(
+            mount.evaluate(
+                "async mount => { await mount.nitroTimeline.ready; return mount.nitroTimeline.stats().items; }"
+            )
+        )
         assert mount.locator("canvas").count() > 0
     return items
 
