@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 from nitro.analyzer import Analysis
@@ -11,21 +12,36 @@ from nitro.analyzer.message import Message, message
 from . import numbers
 from .blocks import Block, Column, Paragraph, Table
 
+_WORTH_CUTTING = 4
+_LONGEST_NAME = 36
 Row = tuple[Message, Callable[[Analysis], str]]
 
 
 def compared(analyses: Sequence[Analysis]) -> tuple[Block, ...]:
     """Return a table of the key figures of several analyses."""
     rows = [(label, *(value_of(analysis) for analysis in analyses)) for label, value_of in _ROWS]
-    columns = (Column(message("figure"), "left"), *(Column(analysis.source.file_name) for analysis in analyses))
+    names = _told_apart([analysis.source.file_name for analysis in analyses])
+    columns = (Column(message("figure"), "left"), *(Column(name, flexible=True) for name in names))
     note = message("Each trace has its own window. Values are of the first device that has them.")
     if len({analysis.devices[0].name for analysis in analyses if analysis.devices}) > 1:
         note = message(
             "The traces come from different devices: differences are not due to the program alone. {note}", note=note
         )
     known = tuple(row for row in rows if any(cell != numbers.MISSING for cell in row[1:]))
-    lead = message("The traces side by side, without a judgement: `nitro-analyze compare` judges a difference.")
+    lead = message("The same key figures of every trace, side by side and without a judgement.")
     return (Paragraph(lead), Table(columns, known, note, message("Key figures of the traces"), "side-by-side"))
+
+
+def _told_apart(names: Sequence[str]) -> list[str]:
+    """Return file names without what they all begin or end with, and short enough for the head of a column."""
+    begin = len(os.path.commonprefix(list(names)))
+    end = len(os.path.commonprefix([name[begin:][::-1] for name in names]))
+    parts = [name[begin : len(name) - end] for name in names]
+    if min(begin, end) < _WORTH_CUTTING or not all(parts):
+        parts = list(names)
+    else:
+        parts = [f"…{part}…" for part in parts]
+    return [part if len(part) <= _LONGEST_NAME else part[: _LONGEST_NAME - 1] + "…" for part in parts]
 
 
 def _device(analysis: Analysis) -> str:

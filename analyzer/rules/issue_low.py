@@ -19,8 +19,8 @@ def check(analysis: Analysis) -> Iterator[Finding]:
     """Fire when SMs are active for at least 30 % of the window and issue less than 15 % of what they could meanwhile.
 
     Where tensor pipes are busy for a quarter of the active time it stays silent: they need few instructions.
-    At stake is the active SM time times the share of issue slots beyond 15 % that stay empty: an upper bound, since no
-    real kernel issues in every slot.
+    At stake is the active SM time times 1 - (issued share / 15 %), the part by which the kernels miss that rate: an
+    upper bound, since no real kernel issues in every slot.
     """
     for device_id, window in windows(analysis):
         active, issue = analysis.find("sm_active_ratio", device_id), analysis.find("sm_issue_ratio", device_id)

@@ -124,12 +124,14 @@ def _scatter(shapes: pl.DataFrame, device_id: int, sm_count: int | None) -> Figu
                 "field": "blocks",
                 "type": "quantitative",
                 "scale": {"type": "log"},
+                "axis": {"tickCount": 5},
                 "title": message("thread blocks per launch (log scale)"),
             },
             "y": {
                 "field": "us",
                 "type": "quantitative",
                 "scale": {"type": "log"},
+                "axis": {"tickCount": 5},
                 "title": message("mean duration, µs (log scale)"),
             },
             "size": {

@@ -80,8 +80,8 @@ class Library:
     """Traces by name, with their analyses and pages; each is made once, when it is first asked for."""
 
     folder: Path
-    _traces: dict[str, Trace] = field(default_factory=dict)
-    _analyses: dict[str, Analysis] = field(default_factory=dict)
+    _traces: dict[str, Trace] = field(default_factory=dict, repr=False)
+    _analyses: dict[str, Analysis] = field(default_factory=dict, repr=False)
 
     def trace(self, name: str) -> Trace:
         """Return a trace, read."""
