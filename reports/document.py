@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -19,7 +20,8 @@ _SHORT = 12
 _LONGEST_ON_PAPER = 150
 # How many narrow letters of a table fit side by side on the paper, and how few a column of text can do with.
 _CELLS_ON_PAPER = 118
-_LEAST_FLEXIBLE = 30
+_LEAST_FLEXIBLE = 38
+_UNIT = re.compile(r"(?<=\d) (?=%|(?:[mµn]?s|[KMGT]?i?B|[kMGT]?Hz|[kMGT]?B/s|x)\b)")
 _SUMMARY_SECTIONS = ("summary", "next_steps")
 Values = dict[str, Any]
 
@@ -90,7 +92,7 @@ class Document:
     def _drawn(self, block: blocks.Block) -> Values:
         match block:
             case blocks.Paragraph(text, is_lead):
-                return {"kind": "paragraph", "text": printable(text), "is_lead": is_lead}
+                return {"kind": "paragraph", "text": _running(text), "is_lead": is_lead}
             case blocks.KeyValues(rows):
                 return {"kind": "key-values", "rows": _pairs(rows)}
             case blocks.KeyFigures(figures):
@@ -239,17 +241,22 @@ def _shares(columns: tuple[blocks.Column, ...], rows: tuple[tuple[str, ...], ...
 
 
 def _pairs(rows: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    return [(printable(label), printable(text)) for label, text in rows]
+    return [(printable(label), _running(text)) for label, text in rows]
+
+
+def _running(text: str) -> str:
+    """Return running text in which no line ends between a number and its unit."""
+    return _UNIT.sub("\N{NO-BREAK SPACE}", printable(text))
 
 
 def _advice(block: blocks.Advice) -> Values:
     return {
         "kind": "advice",
         "title": printable(block.title),
-        "stake": printable(block.stake),
+        "stake": _running(block.stake),
         "severity": block.severity,
         "confidence": block.confidence,
-        "evidence": [printable(line) for line in block.evidence],
+        "evidence": [_running(line) for line in block.evidence],
         "remedy": printable(block.remedy),
         "limits": printable(block.limits),
     }

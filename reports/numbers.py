@@ -65,12 +65,15 @@ def seconds(time_ns: int) -> Quantity:
 
 
 def durations(values: Sequence[float | None]) -> tuple[str, list[Quantity]]:
-    """Return one unit for a column of durations, and the values in it, so that they compare at a glance."""
+    """Return one unit for a column of durations, and the values in it, so that they compare at a glance.
+
+    The unit is that of the column's head, so it is the unit of `Quantity.value` too.
+    """
     known = sorted(abs(value) for value in values if value)
     middle = known[len(known) // 2] if known else 1.0
     size, unit = next((pair for pair in _DURATIONS if middle >= pair[0]), _DURATIONS[-1])
     decimals = 0 if unit == "ns" else 3 if middle / size < 10 else 2 if middle / size < 100 else 1
-    texts = [MISSING if value is None else quantity(f"{value / size:,.{decimals}f}", value) for value in values]
+    texts = [MISSING if value is None else quantity(f"{value / size:,.{decimals}f}", value / size) for value in values]
     return unit, texts
 
 
@@ -79,7 +82,7 @@ def in_time_unit(ns: float | None, unit: str) -> Quantity:
     if ns is None:
         return MISSING
     size = next(size for size, name in _DURATIONS if name == unit)
-    return quantity(significant(ns / size), ns)
+    return quantity(significant(ns / size), ns / size)
 
 
 def count(value: float | None) -> Quantity:

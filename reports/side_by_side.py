@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 
 from nitro.analyzer import Analysis
 from nitro.analyzer.causes import TEXTS, Cause
@@ -34,14 +34,17 @@ def compared(analyses: Sequence[Analysis]) -> tuple[Block, ...]:
 
 def _told_apart(names: Sequence[str]) -> list[str]:
     """Return file names without what they all begin or end with, and short enough for the head of a column."""
-    begin = len(os.path.commonprefix(list(names)))
-    end = len(os.path.commonprefix([name[begin:][::-1] for name in names]))
+    begin = _shared(names)
+    end = _shared([name[begin:][::-1] for name in names])
     parts = [name[begin : len(name) - end] for name in names]
-    if min(begin, end) < _WORTH_CUTTING or not all(parts):
-        parts = list(names)
-    else:
-        parts = [f"…{part}…" for part in parts]
+    is_worth_it = min(begin, end) >= _WORTH_CUTTING and all(parts)
+    parts = [f"…{part}…" for part in parts] if is_worth_it else list(names)
     return [part if len(part) <= _LONGEST_NAME else part[: _LONGEST_NAME - 1] + "…" for part in parts]
+
+
+def _shared(texts: Sequence[str]) -> int:
+    """Return how many letters all texts begin with alike."""
+    return len(list(takewhile(lambda letters: len(set(letters)) == 1, zip(*texts, strict=False))))
 
 
 def _device(analysis: Analysis) -> str:

@@ -42,9 +42,11 @@ WORDS: Mapping[str, Message] = {
     "rows_found": message("{{shown}} of {{total}} rows"),
     "rows_more": message("Show all {{total}} rows"),
     "rows_fewer": message("Show fewer rows"),
-    "rows_left_out": message("{{count}} more rows are in the HTML, CSV and JSON outputs."),
+    "rows_left_out": message("More rows in the HTML, CSV and JSON outputs: {{count}}."),
     "sort_by": message("Sort by this column"),
     "figure_interactive": message("Interactive figure"),
+    "save_svg": message("Save as SVG"),
+    "save_png": message("Save as PNG"),
     "no_script": message("The figures and the timeline need JavaScript; the tables do not."),
     "print_hint": message("The timeline is interactive in the HTML report."),
 }

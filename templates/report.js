@@ -33,6 +33,7 @@ const NitroReport = (() => {
     for (const select of document.querySelectorAll(".choose-language")) select.value = language;
     if (before) document.getElementById(before.replace(/^[a-z]+-/, `${language}-`))?.scrollIntoView();
     drawVisible();
+    drawRest();
   }
 
   /** The section that is at the top of the screen, so that a change of language stays in place. */
@@ -55,6 +56,7 @@ const NitroReport = (() => {
       delete plot.dataset.drawn;
       watcher.observe(plot);
     }
+    drawRest();
   }
 
   // --- figures ------------------------------------------------------------------------------------------------------
@@ -83,24 +85,35 @@ const NitroReport = (() => {
     return { ...spec, width: Math.max(width - 70, 120) };
   }
 
-  async function draw(plot) {
-    if (plot.dataset.drawn) return;
-    plot.dataset.drawn = "pending";
+  const pictures = new WeakMap(); // plot: the promise that it is drawn
+
+  /** Draw a figure unless it is drawn; one that is asked for again while it is drawn, in other colours, comes after. */
+  function draw(plot) {
+    if (!plot.dataset.drawn) {
+      plot.dataset.drawn = "pending";
+      const before = pictures.get(plot) ?? Promise.resolve();
+      pictures.set(plot, before.catch(() => {}).then(() => drawNow(plot)));
+    }
+    return pictures.get(plot);
+  }
+
+  async function drawNow(plot) {
     await loadVega();
     const looks = JSON.parse(document.getElementById("figure-looks").textContent);
     const spec = JSON.parse(plot.parentElement.querySelector(".figure-spec").textContent);
     spec.$schema = looks.schema;
-    const config = looks[plot.closest(".edition").lang][isDark() ? "dark" : "light"];
+    const { [isDark() ? "dark" : "light"]: config, words } = looks[plot.closest(".edition").lang];
     await window.vegaEmbed(plot, withWidth(spec, plot.clientWidth), {
       mode: "vega-lite",
       renderer: "svg",
       ast: true, // the page forbids code made from text
       config,
       actions: { export: true, source: false, compiled: false, editor: false },
+      i18n: words,
       downloadFileName: plot.dataset.figure,
       tooltip: { theme: isDark() ? "dark" : "light" },
     });
-    plot.dataset.drawn = "yes";
+    if (plot.dataset.drawn) plot.dataset.drawn = "yes";
   }
 
   // --- timeline -----------------------------------------------------------------------------------------------------
@@ -134,6 +147,14 @@ const NitroReport = (() => {
     }
   }
 
+  /** Draw what is not in view when there is time: a browser that prints does not wait for pictures. */
+  async function drawRest() {
+    for (const plot of document.querySelectorAll(`.page[lang="${root.dataset.language}"] .plot`)) {
+      await new Promise((resume) => (window.requestIdleCallback ?? setTimeout)(resume));
+      if (plot.clientWidth) await draw(plot);
+    }
+  }
+
   /** Draw everything at once, for printing and for tests. */
   async function drawAll() {
     const page = document.querySelector(`.page[lang="${root.dataset.language}"]`);
@@ -141,7 +162,7 @@ const NitroReport = (() => {
       mountTimeline(mount);
       await mount.nitroTimeline.ready;
     }
-    for (const plot of page.querySelectorAll(".plot")) await draw(plot);
+    await Promise.all([...page.querySelectorAll(".plot")].map(draw));
   }
 
   // --- tables -------------------------------------------------------------------------------------------------------
@@ -216,6 +237,7 @@ const NitroReport = (() => {
   const theme = store.get("nitro-theme");
   if (theme === "light" || theme === "dark") chooseTheme(theme);
   drawVisible();
+  drawRest();
 
   return { drawAll, chooseLanguage, chooseTheme };
 })();

@@ -36,7 +36,7 @@
   const MARGIN = 0.01;
   const DIMMED = 0.2;
   const SCROLL_GRACE_MS = 250;
-  const FONT = '12px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Noto Sans CJK KR", sans-serif';
+  const FONT = '12px Inter, "Noto Sans", "Liberation Sans", Arial, "Noto Sans KR", "Noto Sans CJK KR", sans-serif';
   const KINDS = ['kernel', 'graph', 'memcpy', 'memset'];
   const COPY = 2;
   // Paul Tol's light scheme: made for dark text on it, and told apart with any common colour blindness.

@@ -18,9 +18,11 @@ from . import svg
 def draw(report: Report, drawer: svg.Drawer) -> Iterator[tuple[str, bytes]]:
     """Yield (file name, content) of every figure, as SVG with its data as CSV, and of every named table, as CSV.
 
-    Tables hold numbers in base units (ns, bytes, ratios) where the report shows them with a unit.
+    Numbers are in the unit that the head of their column names, else in base units: ns, bytes, bytes/s, ratios.
     """
     used: dict[str, int] = {}
+    for block in _leaves(report.side_by_side):
+        yield f"{block.name}.csv", _table(block) if isinstance(block, blocks.Table) else b""
     chapters = len(report.chapters) > 1
     for number, chapter in enumerate(report.chapters, start=1):
         prefix = f"{number}-" if chapters else ""

@@ -46,7 +46,11 @@ def draw(editions: Sequence[Report], *, user_templates: Path | None = None) -> s
             {
                 "schema": figures.SCHEMA,
                 **{
-                    report.language: {scheme: figures.config(scheme, report.language) for scheme in ("light", "dark")}
+                    report.language: {
+                        "light": figures.config("light", report.language),
+                        "dark": figures.config("dark", report.language),
+                        "words": {"SVG_ACTION": report.words["save_svg"], "PNG_ACTION": report.words["save_png"]},
+                    }
                     for report in editions
                 },
             }

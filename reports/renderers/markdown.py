@@ -20,6 +20,8 @@ def draw(report: Report) -> str:
     parts = [f"# {_escaped(report.title)}", _escaped(report.subtitle)]
     if report.author:
         parts.append(_escaped(report.author))
+    if report.side_by_side:
+        parts.append(f"## {_escaped(report.words['several'])}")
     parts += [text for block in report.side_by_side if (text := writer.drawn(block))]
     for chapter in report.chapters:
         level = "##"

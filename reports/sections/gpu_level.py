@@ -30,6 +30,7 @@ _OVER_TIME = (
     ("sm_issue", message("SM issue")),
     ("tensor_active", message("tensor active")),
 )
+_DIRECTIONS = {"read": message("read"), "write": message("write")}
 _DRAM = (("dram_read", message("DRAM read")), ("dram_write", message("DRAM write")))
 
 
@@ -63,7 +64,13 @@ def _facts(analysis: Analysis, device_id: int) -> tuple[tuple[str, str], ...]:
         )
     dram = analysis.parts("dram_throughput", device_id)
     if dram:
-        parts = joined(_BETWEEN, (f"{name} {numbers.percent(part.value)}" for name, part in dram.items()))
+        parts = joined(
+            _BETWEEN,
+            (
+                message("{metric} {value}", metric=_DIRECTIONS.get(name, name), value=numbers.percent(part.value))
+                for name, part in dram.items()
+            ),
+        )
         facts.append((message("DRAM"), message("{parts} of the peak bandwidth", parts=parts)))
     clock = analysis.parts("gpc_clock", device_id)
     if clock:

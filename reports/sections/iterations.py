@@ -39,7 +39,7 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
         Column(message("samples")),
     )
     title = message("Latency and period of an iteration")
-    table = Table(columns, tuple(rows), "", title, "iterations")
+    table = Table(columns, tuple(rows), "", title, "iteration-times")
     return (table, KeyValues(_facts(analysis, rate.value)), *_figure(analysis))
 
 

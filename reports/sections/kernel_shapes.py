@@ -57,7 +57,8 @@ def _table(shapes: pl.DataFrame, device_id: int) -> Table:
     )
     note = message(
         "Occupancy is theoretical: the warps that fit on an SM with these registers, shared memory and block size. "
-        "Waves: blocks of the launch / blocks that the whole GPU holds at once."
+        "Waves: blocks of the launch / blocks that the whole GPU holds at once. Limited by none: the grid is too small "
+        "for an SM to be full."
     )
     return Table(
         columns,

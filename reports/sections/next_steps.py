@@ -33,7 +33,7 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
         Column(message("what to do"), "left", flexible=True),
     )
     note = message("Shares of the window. Stakes overlap and do not add up; the evidence is under “Findings”.")
-    return (Table(columns, tuple(rows[:_SHOWN]), note, message("What to do next"), "next-steps"),)
+    return (Table(columns, tuple(rows[:_SHOWN]), note, message("Findings with most time at stake"), "next-steps"),)
 
 
 SECTION = Section("next_steps", message("What to do next"), 6, build, for_documents=True)

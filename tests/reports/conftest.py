@@ -146,12 +146,8 @@ class Opened:
         self.page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def draw_all(self) -> None:
-        """Draw every figure of the language that is shown, and wait for its timelines."""
+        """Draw every figure of the language that is shown."""
         self.page.evaluate("NitroReport.drawAll()")
-        self.page.evaluate(
-            "Promise.all([...document.querySelectorAll('.timeline-mount[data-mounted]')]"
-            ".map(mount => mount.nitroTimeline.ready)).then(() => null)"
-        )
         self.settle()
 
     def choose(self, what: str, value: str) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -122,10 +123,6 @@ def command(
         analyses = [analyze(open_trace(path), with_timeline=bool(documents or assets), **scope) for path in traces]
         if outputs or json_file not in (None, "-"):
             analyses = [_with_digest(analysis, path) for analysis, path in zip(analyses, traces, strict=True)]
-        if json_file == "-":
-            sys.stdout.buffer.write(output.json_bytes(analyses[0]))
-        else:
-            output.print_overview(analyses, sys.stdout, settings.language)
         made = output.Documents(analyses, settings, drawer)
         for file in outputs:
             draw = output.FORMATS.get(_suffix(file))
@@ -136,6 +133,11 @@ def command(
             output.write_csv(csv_dir, analyses[0])
         if assets is not None:
             made.write_assets(assets)
+        # Printed last: who reads only the head of it, as in `| head`, ends this program.
+        if json_file == "-":
+            sys.stdout.buffer.write(output.json_bytes(analyses[0]))
+        else:
+            output.print_overview(analyses, sys.stdout, settings.language)
 
 
 def _suffix(file: Path) -> str:
@@ -165,13 +167,20 @@ def _settings(
         author=author or chosen.get("author", ""),
         paper=paper or chosen.get("paper", "a4"),  # type: ignore[arg-type]
         templates=folder,
-        command=_command_line(),
+        command=_command_line(click.get_current_context().params),
     )
 
 
-def _command_line() -> str:
+def _command_line(options: Mapping[str, Any]) -> str:
     """Return the command as it was given, files without their folders: where they lie is nobody's business."""
-    words = (Path(word).name if "/" in word else word for word in sys.argv[1:])
+    given = [*options["traces"], *options["outputs"], options["json_file"]]
+    given += [options[name] for name in ("csv_dir", "template", "assets")]
+    names = {str(path): Path(path).name for path in given if path not in (None, "-")}
+    words = []
+    for word in sys.argv[1:]:
+        # A path is a word of its own, or the end of one as in --output=PATH and -oPATH.
+        path = next((path for path in names if word.endswith(path)), None)
+        words.append(word if path is None else word[: len(word) - len(path)] + names[path])
     return shlex.join(("nitro-analyze", *words))
 
 

@@ -1,0 +1,193 @@
+// The instructions that C++ has no word for, each guarded by the architecture that has it.
+// `emulation.h` offers the same functions on a CPU; nothing else in this folder contains assembly.
+#ifndef NITRO_PTX_CUH
+#define NITRO_PTX_CUH
+
+namespace nitro {
+
+template <int kId, int kThreads>
+NITRO_DEVICE void named_barrier() {
+  asm volatile("bar.sync %0, %1;" ::"n"(kId), "n"(kThreads) : "memory");
+}
+
+NITRO_DEVICE float shuffle_xor(float value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
+NITRO_DEVICE uint32 shuffle_first(uint32 value) { return __shfl_sync(0xffffffffu, value, 0); }
+
+NITRO_DEVICE uint32 sm_id() {
+  uint32 id;
+  asm volatile("mov.u32 %0, %%smid;" : "=r"(id));
+  return id;
+}
+NITRO_DEVICE uint32 sm_id_count() {
+  uint32 count;
+  asm volatile("mov.u32 %0, %%nsmid;" : "=r"(count));
+  return count;
+}
+
+NITRO_DEVICE uint32 atomic_increment(uint32* counter) { return atomicAdd(counter, 1u); }
+NITRO_DEVICE void memory_fence() { __threadfence(); }
+
+NITRO_DEVICE float half_to_float(half_t value) {
+  float result;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(result) : "h"(value.bits));
+  return result;
+}
+NITRO_DEVICE half_t float_to_half(float value) {
+  half_t result;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(result.bits) : "f"(value));
+  return result;
+}
+
+NITRO_DEVICE float exponential(float value) { return __expf(value); }
+NITRO_DEVICE float error_function(float value) { return erff(value); }
+NITRO_DEVICE float reciprocal_root(float value) { return rsqrtf(value); }
+
+// Loads and stores of data that is used once: they leave the caches to those who come back.
+template <int kBytes>
+struct Transfer;
+template <>
+struct Transfer<16> {
+  typedef uint4 Word;
+};
+template <>
+struct Transfer<8> {
+  typedef uint2 Word;
+};
+template <>
+struct Transfer<4> {
+  typedef unsigned int Word;
+};
+template <>
+struct Transfer<2> {
+  typedef unsigned short Word;
+};
+
+template <typename Element, int kCount>
+union PackWord {
+  typename Transfer<sizeof(Element) * kCount>::Word word;
+  Pack<Element, kCount> pack;
+};
+
+template <typename Element, int kCount>
+NITRO_DEVICE Pack<Element, kCount> load_once(const Element* from) {
+  PackWord<Element, kCount> both;
+  both.word = __ldcs(reinterpret_cast<const typename Transfer<sizeof(Element) * kCount>::Word*>(from));
+  return both.pack;
+}
+template <typename Element, int kCount>
+NITRO_DEVICE Pack<Element, kCount> load_shared_by_all(const Element* from) {
+  PackWord<Element, kCount> both;
+  both.word = __ldg(reinterpret_cast<const typename Transfer<sizeof(Element) * kCount>::Word*>(from));
+  return both.pack;
+}
+template <typename Element, int kCount>
+NITRO_DEVICE void store_once(Element* to, const Pack<Element, kCount>& pack) {
+  PackWord<Element, kCount> both;
+  both.pack = pack;
+  __stcs(reinterpret_cast<typename Transfer<sizeof(Element) * kCount>::Word*>(to), both.word);
+}
+
+NITRO_DEVICE uint32 shared_address(const void* pointer) {
+  uint32 address;
+  asm("{ .reg .u64 wide; cvta.to.shared.u64 wide, %1; cvt.u32.u64 %0, wide; }" : "=r"(address) : "l"(pointer));
+  return address;
+}
+
+// Copies global memory to shared memory without waiting; where `valid` is false, zeros arrive and nothing is read.
+template <int kBytes>
+NITRO_DEVICE void copy_async(void* to_shared, const void* from, bool valid) {
+#if NITRO_ARCH >= 800
+  const int source_bytes = valid ? kBytes : 0;
+  if (kBytes == 16) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to_shared)), "l"(from),
+                 "r"(source_bytes)
+                 : "memory");
+  } else {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(shared_address(to_shared)), "l"(from),
+                 "n"(kBytes), "r"(source_bytes)
+                 : "memory");
+  }
+#else
+  // Correct everywhere; older architectures use the staging through registers instead, which hides the latency.
+  typedef typename Transfer<kBytes>::Word Word;
+  *static_cast<Word*>(to_shared) = valid ? *static_cast<const Word*>(from) : Word();
+#endif
+}
+NITRO_DEVICE void commit_copies() {
+#if NITRO_ARCH >= 800
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+template <int kPending>
+NITRO_DEVICE void wait_for_copies() {
+#if NITRO_ARCH >= 800
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+#endif
+}
+
+// Four 8x8 matrices of halves from shared memory, the fragments of m16n8k16; lane l gives the address of row l % 8 of
+// matrix l / 8.
+NITRO_DEVICE void load_matrices(uint32 (&fragment)[4], const void* row) {
+#if NITRO_ARCH >= 750
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(fragment[0]), "=r"(fragment[1]), "=r"(fragment[2]), "=r"(fragment[3])
+               : "r"(shared_address(row))
+               : "memory");
+#endif
+}
+NITRO_DEVICE void multiply_m16n8k16(float (&sum)[4], const uint32 (&left)[4], uint32 right0, uint32 right1) {
+#if NITRO_ARCH >= 800
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+      : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right0), "r"(right1));
+#endif
+}
+
+// The same for sm_70 to sm_75: 16x16x16 through WMMA, whose fragments have a layout that only these four know.
+NITRO_DEVICE void wmma_load_left(uint32 (&fragment)[8], const half_t* tile, int stride) {
+#if NITRO_ARCH >= 700
+  asm volatile(
+      "wmma.load.a.sync.aligned.m16n16k16.shared.row.f16 {%0, %1, %2, %3, %4, %5, %6, %7}, [%8], %9;"
+      : "=r"(fragment[0]), "=r"(fragment[1]), "=r"(fragment[2]), "=r"(fragment[3]), "=r"(fragment[4]),
+        "=r"(fragment[5]), "=r"(fragment[6]), "=r"(fragment[7])
+      : "r"(shared_address(tile)), "r"(stride)
+      : "memory");
+#endif
+}
+NITRO_DEVICE void wmma_load_right(uint32 (&fragment)[8], const half_t* tile, int stride) {
+#if NITRO_ARCH >= 700
+  asm volatile(
+      "wmma.load.b.sync.aligned.m16n16k16.shared.col.f16 {%0, %1, %2, %3, %4, %5, %6, %7}, [%8], %9;"
+      : "=r"(fragment[0]), "=r"(fragment[1]), "=r"(fragment[2]), "=r"(fragment[3]), "=r"(fragment[4]),
+        "=r"(fragment[5]), "=r"(fragment[6]), "=r"(fragment[7])
+      : "r"(shared_address(tile)), "r"(stride)
+      : "memory");
+#endif
+}
+NITRO_DEVICE void wmma_multiply(float (&sum)[8], const uint32 (&left)[8], const uint32 (&right)[8]) {
+#if NITRO_ARCH >= 700
+  asm volatile(
+      "wmma.mma.sync.aligned.row.col.m16n16k16.f32.f32 {%0, %1, %2, %3, %4, %5, %6, %7}, "
+      "{%8, %9, %10, %11, %12, %13, %14, %15}, {%16, %17, %18, %19, %20, %21, %22, %23}, "
+      "{%0, %1, %2, %3, %4, %5, %6, %7};"
+      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]), "+f"(sum[4]), "+f"(sum[5]), "+f"(sum[6]), "+f"(sum[7])
+      : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(left[4]), "r"(left[5]), "r"(left[6]), "r"(left[7]),
+        "r"(right[0]), "r"(right[1]), "r"(right[2]), "r"(right[3]), "r"(right[4]), "r"(right[5]), "r"(right[6]),
+        "r"(right[7]));
+#endif
+}
+NITRO_DEVICE void wmma_store(float* tile, const float (&sum)[8], int stride) {
+#if NITRO_ARCH >= 700
+  asm volatile(
+      "wmma.store.d.sync.aligned.m16n16k16.shared.row.f32 [%0], {%1, %2, %3, %4, %5, %6, %7, %8}, %9;" ::"r"(
+          shared_address(tile)),
+      "f"(sum[0]), "f"(sum[1]), "f"(sum[2]), "f"(sum[3]), "f"(sum[4]), "f"(sum[5]), "f"(sum[6]), "f"(sum[7]),
+      "r"(stride)
+      : "memory");
+#endif
+}
+
+}  // namespace nitro
+#endif
