@@ -31,7 +31,7 @@ demo: $(VENV)/.installed paper ## Analyse the sample trace; write report.html an
 # Every step runs, so that one call shows all that is wrong; pytest comes last, and its closing line ends the output.
 # System libraries come through apt where that is allowed; elsewhere one line says what is missing.
 .PHONY: paper eyes
-HAS_PANGO = ldconfig -p 2>/dev/null | grep -q libpangoft2-1.0
+HAS_PANGO = PATH="$$PATH:/usr/sbin:/sbin" ldconfig -p 2>/dev/null | grep -q libpangoft2-1.0
 HAS_KOREAN = fc-list :lang=ko 2>/dev/null | grep -q .
 HAS_EYES = command -v pdftoppm >/dev/null && { command -v chromium || command -v chromium-browser; } >/dev/null
 APT = if [ "$$(id -u)" = 0 ]; then root=; else root="sudo -n"; fi; export DEBIAN_FRONTEND=noninteractive; \

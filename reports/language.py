@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gettext
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
@@ -48,11 +49,11 @@ _WALKED = (
 def language_of(environment: Mapping[str, str] = os.environ) -> Language:
     """Return the language that the locale asks for: Korean for `ko…`, else English.
 
-    The first of LC_ALL, LC_MESSAGES and LANG that is set decides, as in gettext.
+    The first of LC_ALL, LC_MESSAGES and LANG that is set decides, as for the C library.
     """
     for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
         if value := environment.get(name):
-            return "ko" if value.lower().startswith("ko") else "en"
+            return "ko" if re.match(r"ko(?:[_.@]|$)", value.lower()) else "en"
     return "en"
 
 

@@ -8,7 +8,8 @@ from functools import cache
 from nitro.analyzer.message import Message
 from nitro.analyzer.table_words import TABLE_WORDS
 
-_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# Controls, marks of direction, what has no width, line separators, and halves of letters.
+_STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 _NOISE = re.compile(
     r"\bvoid |\bat::native::|\b\(anonymous namespace\)::|<unnamed>::|\((?:int|bool|unsigned int|long)\)"
 )
@@ -43,6 +44,11 @@ def _without_parameters(name: str) -> str:
 def table_word(text: str) -> str:
     """Return a cell of a result table as a message where it is our word and not the trace's."""
     return _words().get(text, text)
+
+
+def nvtx_label(path: str) -> str:
+    """Return an NVTX path as a message where it is our word for "no range"; every other name is the user's."""
+    return table_word(path) if path.startswith("(") else path
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import tempfile
 import warnings
@@ -210,14 +211,12 @@ def write_csv(folder: Path, analysis: Analysis) -> None:
     """
     names = [table.name for table in analysis.tables]
     make_folder(folder)
-    try:
-        with (folder / "measurements.csv").open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(("metric", "device_id", "by", "value", "unit", "count"))
-            for entry in analysis.measurements:
-                writer.writerow((entry.metric, entry.device_id, entry.by, entry.value, entry.unit, entry.count))
-        for table in analysis.tables:
-            suffix = f"_gpu{table.device_id}" if names.count(table.name) > 1 else ""
-            table.frame.write_csv(folder / f"{table.name}{suffix}.csv")
-    except OSError as error:
-        raise UsageError(f"{folder}: cannot be written ({error.strerror}); choose another folder.") from None
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(("metric", "device_id", "by", "value", "unit", "count"))
+    for entry in analysis.measurements:
+        writer.writerow((entry.metric, entry.device_id, entry.by, entry.value, entry.unit, entry.count))
+    write_file(folder / "measurements.csv", stream.getvalue().encode())
+    for table in analysis.tables:
+        suffix = f"_gpu{table.device_id}" if names.count(table.name) > 1 else ""
+        write_file(folder / f"{table.name}{suffix}.csv", table.frame.write_csv().encode())

@@ -118,7 +118,10 @@ def _chapter(analysis: Analysis, *, with_document_sections: bool) -> Chapter:
     return Chapter(
         title=source.file_name,
         subtitle=message(
-            "{tool}, {schema} · Nitro {version}", tool=tool, schema=schema, version=analysis.nitro_version
+            "{tool}, {schema} · Nitro {version}",
+            tool=tool or source.format,
+            schema=schema,
+            version=analysis.nitro_version,
         ),
         sections=tuple(section for section in filled if section.blocks),
     )

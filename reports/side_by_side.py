@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from itertools import takewhile
 
 from nitro.analyzer import Analysis
-from nitro.analyzer.causes import TEXTS, Cause
 from nitro.analyzer.message import Message, message
 
 from . import numbers
 from .blocks import Block, Column, Paragraph, Table
+from .sections.summary import busiest_device, largest_cause
 
 _WORTH_CUTTING = 4
 _LONGEST_NAME = 36
@@ -22,7 +22,7 @@ def compared(analyses: Sequence[Analysis]) -> tuple[Block, ...]:
     rows = [(label, *(value_of(analysis) for analysis in analyses)) for label, value_of in _ROWS]
     names = _told_apart([analysis.source.file_name for analysis in analyses])
     columns = (Column(message("figure"), "left"), *(Column(name, flexible=True) for name in names))
-    note = message("Each trace has its own window. Values are of the first device that has them.")
+    note = message("Each trace has its own window. Values are of the device with most work.")
     if len({analysis.devices[0].name for analysis in analyses if analysis.devices}) > 1:
         note = message(
             "The traces come from different devices: differences are not due to the program alone. {note}", note=note
@@ -53,20 +53,22 @@ def _device(analysis: Analysis) -> str:
 
 def _measured(metric: str, unit: str, by: str | None = None) -> Callable[[Analysis], str]:
     def value_of(analysis: Analysis) -> str:
-        value = analysis.value(metric, by=by)
+        value = analysis.value(metric, busiest_device(analysis), by)
+        if value is None:
+            # What belongs to no device, such as the latency of an iteration.
+            value = analysis.value(metric, None, by)
         return numbers.MISSING if value is None else numbers.in_unit(value, unit)
 
     return value_of
 
 
 def _largest_cause(analysis: Analysis) -> str:
-    causes = analysis.parts("gpu_idle_by_cause")
-    largest = max(causes.items(), key=lambda item: item[1].value, default=None)
-    window = analysis.value("window")
-    if largest is None or not largest[1].value or not window:
+    device_id = busiest_device(analysis)
+    cause = None if device_id is None else largest_cause(analysis, device_id)
+    window = analysis.value("window", device_id)
+    if cause is None or not window:
         return numbers.MISSING
-    name = TEXTS[Cause[largest[0].upper()]].title
-    return message("{cause}, {share}", cause=name, share=numbers.percent(largest[1].value / window))
+    return message("{cause}, {share}", cause=cause[0], share=numbers.percent(cause[1] / window))
 
 
 def _top_finding(analysis: Analysis) -> str:

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from jinja2.sandbox import SandboxedEnvironment
 from markupsafe import Markup
 
-from nitro.errors import UsageError
+from nitro.errors import NitroError, UsageError
 
 from .names import printable
 
+_OPTIONAL = "user.css"
 _HAS_USERS = "has_user_templates"
 _IN_SCRIPT = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+
+
+class _UsersTemplates(jinja2.FileSystemLoader):
+    """The folder of the user."""
+
+    def get_source(self, environment: jinja2.Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
+        """Return a file of the folder, see Jinja2."""
+        try:
+            return super().get_source(environment, template)
+        except UnicodeDecodeError:
+            raise UsageError(f"{template} of --template: this is not UTF-8; save it as UTF-8.") from None
 
 
 def environment(user_templates: Path | None) -> jinja2.Environment:
@@ -28,8 +42,9 @@ def environment(user_templates: Path | None) -> jinja2.Environment:
     if user_templates is not None:
         if not user_templates.is_dir():
             raise UsageError(f"{user_templates}: this is no folder; --template takes a folder of templates and CSS.")
-        loaders.insert(0, jinja2.FileSystemLoader(user_templates))
-    made = jinja2.Environment(
+        loaders.insert(0, _UsersTemplates(user_templates))
+    # A template of a stranger may loop and escape, but not call into Python.
+    made = SandboxedEnvironment(
         loader=jinja2.ChoiceLoader(loaders),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -45,10 +60,17 @@ def raw(made: jinja2.Environment, *names: str) -> Markup:
 
     A file that does not exist adds nothing: a user's `user.css` need not be there.
     """
+    return Markup("\n".join(_source(made, name) for name in names))
+
+
+def _source(made: jinja2.Environment, name: str) -> str:
     assert made.loader is not None
-    known = set(made.list_templates())
-    there = (name for name in names if name != "user.css" or name in known)
-    return Markup("\n".join(made.loader.get_source(made, name)[0] for name in there))
+    try:
+        return made.loader.get_source(made, name)[0]
+    except jinja2.TemplateNotFound:
+        if name == _OPTIONAL:
+            return ""
+        raise
 
 
 def rendered(made: jinja2.Environment, name: str, values: Mapping[str, Any]) -> str:
@@ -60,13 +82,17 @@ def rendered(made: jinja2.Environment, name: str, values: Mapping[str, Any]) -> 
     try:
         return made.get_template(name).render(values)
     except jinja2.TemplateSyntaxError as error:
-        raise UsageError(
-            f"{error.filename or error.name}, line {error.lineno}: {error.message}; mend the template."
-        ) from None
-    except jinja2.UndefinedError as error:
-        if not made.globals.get(_HAS_USERS):
+        where = f"{error.filename or error.name}, line {error.lineno}"
+        raise UsageError(f"{where}: {error.message}; mend the template.") from None
+    except NitroError:
+        raise
+    except Exception as error:
+        if not made.globals[_HAS_USERS]:
             raise
-        raise UsageError(f"{name}: {error}; mend the template of --template.") from None
+        # Whatever a user's template does wrong happens in a frame that bears its name.
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(".html")]
+        where = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else name
+        raise UsageError(f"{where}: {type(error).__name__}: {error}; mend the template.") from None
 
 
 def json_in_script(value: Any) -> Markup:

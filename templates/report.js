@@ -214,7 +214,9 @@ const NitroReport = (() => {
   function expand(figure, isAll) {
     figure.querySelector("table").classList.toggle("show-all", isAll);
     const button = figure.querySelector(".show-more");
-    if (button) button.textContent = isAll ? button.dataset.fewer : button.dataset.more;
+    if (!button) return;
+    button.textContent = isAll ? button.dataset.fewer : button.dataset.more;
+    button.setAttribute("aria-expanded", String(isAll));
   }
 
   // --- start --------------------------------------------------------------------------------------------------------

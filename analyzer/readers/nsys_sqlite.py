@@ -52,7 +52,8 @@ def read(path: Path) -> Trace:
         )
     facts = export_facts(file)
     source = Source(
-        file_name=path.name,
+        # A name that is not UTF-8 has halves of letters in it, which no output can hold.
+        file_name=path.name.encode(errors="replace").decode(),
         format=FORMAT,
         size_bytes=path.stat().st_size,
         tool=facts.get("EXPORT_PRODUCT_NAME", "NVIDIA Nsight Systems"),

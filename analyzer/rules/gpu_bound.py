@@ -13,15 +13,20 @@ _LEAST_BUSY = 0.9
 
 
 def check(analysis: Analysis) -> Iterator[Finding]:
-    """Tell, as `info`, that a device was busy for at least 90 % of the window, and which kernels take most of it.
+    """Tell, as `info`, that kernels and graphs ran for at least 90 % of the window, and which take most of it.
 
-    At stake is 0: being busy is no fault. Only less or faster GPU work makes such a run shorter.
+    At stake is 0: being busy is no fault. Only less or faster GPU work makes such a run shorter. Copies do not count:
+    a GPU that only copies waits for a bus or for memory.
     """
     for device_id, window in windows(analysis):
-        busy = analysis.value("gpu_busy", device_id) or 0
+        busy = analysis.value("kernel_busy", device_id) or 0
         if busy < _LEAST_BUSY * window:
             continue
-        evidence = [Evidence("gpu_busy", busy, "ns", message("busy, {share:.1%} of the window", share=busy / window))]
+        evidence = [
+            Evidence(
+                "kernel_busy", busy, "ns", message("kernels ran for {share:.1%} of the window", share=busy / window)
+            )
+        ]
         for name, what in (("kernels", message("kernels")), ("graphs", message("graphs"))):
             table = analysis.table(name, device_id)
             if table is not None and len(table.frame):
@@ -41,7 +46,7 @@ def check(analysis: Analysis) -> Iterator[Finding]:
                 "them with Nsight Compute first. Host-side changes will not make this run faster."
             ),
             confidence="high",
-            limits=message("Busy says that something ran, not that it filled the GPU; sampled SM activity would tell."),
+            limits=message("That kernels ran does not say that they filled the GPU; sampled SM activity would tell."),
             device_id=device_id,
         )
 
@@ -49,8 +54,8 @@ def check(analysis: Analysis) -> Iterator[Finding]:
 RULE = Rule(
     id="gpu_bound",
     title=message("GPU-bound"),
-    needs=("gpu_busy",),
-    threshold=message("busy >= 90 % of the window"),
+    needs=("kernel_busy",),
+    threshold=message("kernels and graphs run >= 90 % of the window"),
     reference=message("Nitro"),
     check=check,
 )

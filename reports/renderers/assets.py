@@ -21,40 +21,49 @@ def draw(report: Report, drawer: svg.Drawer) -> Iterator[tuple[str, bytes]]:
     Numbers are in the unit that the head of their column names, else in base units: ns, bytes, bytes/s, ratios.
     """
     used: dict[str, int] = {}
-    for block in _leaves(report.side_by_side):
-        yield f"{block.name}.csv", _table(block) if isinstance(block, blocks.Table) else b""
-    chapters = len(report.chapters) > 1
+    parts = [("", report.side_by_side)]
     for number, chapter in enumerate(report.chapters, start=1):
-        prefix = f"{number}-" if chapters else ""
-        for block in _leaves(block for section in chapter.sections for block in section.blocks):
+        prefix = f"{number}-" if len(report.chapters) > 1 else ""
+        parts += [(prefix, section.blocks) for section in chapter.sections]
+    for prefix, found in parts:
+        for block in _leaves(found):
             name = prefix + re.sub(r"[^a-z0-9-]+", "-", block.name.lower())
             used[name] = used.get(name, 0) + 1
             stem = name if used[name] == 1 else f"{name}-{used[name]}"
             if isinstance(block, blocks.Figure):
                 yield f"{stem}.svg", drawer.drawn(drawer.ask(block, report.language)).encode()
                 yield f"{stem}.csv", _data(block.spec)
+            elif isinstance(block, blocks.Bars):
+                head = ["", *block.value_titles]
+                yield f"{stem}.csv", _csv(head, [(bar.label, *bar.values) for bar in block.bars])
             else:
-                yield f"{stem}.csv", _table(block)
+                yield f"{stem}.csv", _csv([column.title for column in block.columns], block.rows)
 
 
-def _leaves(found: Iterable[blocks.Block]) -> Iterator[blocks.Figure | blocks.Table]:
+def _leaves(found: Iterable[blocks.Block]) -> Iterator[blocks.Figure | blocks.Table | blocks.Bars]:
     for block in found:
         if isinstance(block, blocks.Timeline):
             yield from block.still
-        elif isinstance(block, blocks.Figure) or (isinstance(block, blocks.Table) and block.name):
+        elif isinstance(block, blocks.Figure) or (isinstance(block, blocks.Table | blocks.Bars) and block.name):
             yield block
 
 
-def _table(block: blocks.Table) -> bytes:
+def _csv(head: Iterable[str], rows: Iterable[Iterable[str]]) -> bytes:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([printable(column.title) for column in block.columns])
-    writer.writerows([_cell(cell) for cell in row] for row in block.rows)
+    writer.writerow([_text(title) for title in head])
+    writer.writerows([_cell(cell) for cell in row] for row in rows)
     return stream.getvalue().encode()
 
 
 def _cell(cell: str) -> str | float | None:
-    return cell.value if isinstance(cell, Quantity) else printable(cell)
+    return cell.value if isinstance(cell, Quantity) else _text(cell)
+
+
+def _text(text: str) -> str:
+    """Return a text that a spreadsheet takes for text: a name in a trace may look like a formula."""
+    shown = printable(text)
+    return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown
 
 
 def _data(spec: Any) -> bytes:
@@ -64,7 +73,9 @@ def _data(spec: Any) -> bytes:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: printable(str(value)) for name, value in row.items()} for row in rows)
+    writer.writerows(
+        {name: _text(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows
+    )
     return stream.getvalue().encode()
 
 

@@ -11,7 +11,9 @@ from .. import blocks
 from ..names import printable
 from ..report import Report
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|])")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
+# What would begin a list.
+_LIST_MARK = re.compile(r"^(\s*)([-+]|\d+(?=[.)]))(?=[.)]?\s)")
 
 
 def draw(report: Report) -> str:
@@ -57,7 +59,7 @@ class _Writer:
                 )
             case blocks.Advice():
                 return self._advice(block)
-            case blocks.Table(columns, rows, note):
+            case blocks.Table(columns, rows):
                 header = [(column.title, column.align) for column in columns]
                 drawn = _table(header, rows[: block.shown], self._note(block))
                 return self._captioned("table", block.title, drawn)
@@ -121,4 +123,4 @@ def _table(
 
 
 def _escaped(text: str) -> str:
-    return _SPECIAL.sub(r"\\\1", printable(text))
+    return _LIST_MARK.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", printable(text)))

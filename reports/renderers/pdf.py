@@ -57,7 +57,9 @@ def _fetcher(weasyprint: Any, drawer: svg.Drawer) -> Any:
     class Figures(weasyprint.urls.URLFetcher):  # type: ignore[misc]
         def fetch(self, url: str, _headers: object = None) -> Any:
             scheme, _, number = url.partition(":")
-            if scheme != _SCHEME:
+            if scheme == "data":
+                return super().fetch(url)
+            if scheme != _SCHEME or not number.isdecimal():
                 raise ValueError(f"a report fetches nothing, not even {url}")
             picture = drawer.drawn(int(number)).encode()
             return weasyprint.urls.URLFetcherResponse(url, picture, {"Content-Type": "image/svg+xml"})

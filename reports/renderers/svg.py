@@ -7,6 +7,7 @@ lock while it works. So a `Drawer` runs it in a process of its own, beside whate
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from contextlib import suppress
@@ -22,6 +23,13 @@ from ..templating import json_in_script
 from . import _svg_worker
 
 WIDTH = 620
+_MARK = re.compile(r"<[a-z][^<>]*>")
+_OPACITY = re.compile(r' opacity="([^"]+)"')
+# The folder that a program starts in is on Python's path: a `json.py` that lies there must not be imported.
+_START = (
+    "import sys; sys.path[:1] = [] if sys.path[0] == '' else sys.path[:1]; "
+    "import runpy; runpy.run_path(sys.argv[1], run_name='__main__')"
+)
 
 
 class Drawer:
@@ -37,8 +45,10 @@ class Drawer:
                 "drawing figures needs vl-convert, which is not installed; install it with "
                 "`pip install 'nitro-analyze[pdf]'`."
             )
-        command = [sys.executable, "-m", _svg_worker.__name__]
-        self._worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        command = [sys.executable, "-c", _START, _svg_worker.__file__]
+        pipe = subprocess.PIPE
+        # In a session of its own, Ctrl-C reaches this process, which then ends the other.
+        self._worker = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
         self._waiting: SimpleQueue[bytes | None] = SimpleQueue()
         # The pipe to the worker may be full while it draws; who asks need not wait for that.
         Thread(target=self._feed, daemon=True).start()
@@ -72,6 +82,8 @@ class Drawer:
             ToolError: it could not be drawn.
         """
         assert self._worker.stdout is not None
+        if not 0 <= number < self._asked:
+            raise ToolError(f"figure {number} was never asked for; a stylesheet must not use url(figure:…).")
         while len(self._drawn) <= number:
             answer = self._worker.stdout.readline()
             if not answer:
@@ -80,13 +92,29 @@ class Drawer:
                 raise ToolError(
                     f"a figure could not be drawn ({''.join(last) or 'vl-convert ended'}); try without PDF."
                 )
-            self._drawn.append(json.loads(answer))
+            self._drawn.append(_without_groups(json.loads(answer)))
         return self._drawn[number]
 
     def _feed(self) -> None:
         assert self._worker.stdin is not None
         # Where the worker has ended, who waits for its answer says so.
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             while (line := self._waiting.get()) is not None:
                 self._worker.stdin.write(line)
                 self._worker.stdin.flush()
+
+
+def _without_groups(svg: str) -> str:
+    """Return an SVG whose marks have no opacity as a whole, only that of their fill and stroke, which look the same.
+
+    WeasyPrint makes a group of every mark with an opacity, and viewers read the fonts again for each: a Korean PDF took
+    seconds to open.
+    """
+    return _MARK.sub(_with_opaque_parts, svg)
+
+
+def _with_opaque_parts(found: re.Match[str]) -> str:
+    mark = found.group().replace(' opacity="1"', "")
+    if "fill-opacity=" in mark or "stroke-opacity=" in mark:
+        return mark
+    return _OPACITY.sub(r' fill-opacity="\1" stroke-opacity="\1"', mark)

@@ -43,7 +43,7 @@ def print_report(report: Report, stream: IO[str]) -> None:
         return
     with console.capture() as capture:
         draw(report, console)
-    stream.writelines(line.rstrip() + "\n" for line in capture.get().splitlines())
+    stream.writelines(line.rstrip() + "\n" for line in capture.get().removesuffix("\n").split("\n"))
 
 
 def draw(report: Report, console: Console) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nitro.analyzer import Analysis
 from nitro.analyzer.message import joined, message
+from nitro.analyzer.rule import Finding
 
 from .. import numbers
 from ..blocks import Advice, Block, Paragraph
@@ -28,7 +29,7 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
         length = analysis.value("window", finding.device_id) or window
         blocks.append(
             Advice(
-                title=message("{number}. {title}", number=number, title=finding.title),
+                title=message("{number}. {title}", number=number, title=_titled(analysis, finding)),
                 stake=message(
                     "{time} at most, {share} of the window",
                     time=numbers.duration(finding.time_at_stake_ns),
@@ -47,16 +48,31 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
     rest = found[_SHOWN:]
     if rest:
         titles = (
-            message("{title} ({time})", title=finding.title, time=numbers.duration(finding.time_at_stake_ns))
+            message(
+                "{title} ({time})",
+                title=_titled(analysis, finding),
+                time=numbers.duration(finding.time_at_stake_ns),
+            )
             for finding in rest
         )
         blocks.append(Paragraph(message("Less at stake: {findings}.", findings=joined("; ", titles))))
-    blocks += [
-        Paragraph(message("Note: {title}. {remedy}", title=finding.title, remedy=finding.remedy))
-        for finding in analysis.findings
-        if finding.severity == "info"
-    ]
+    notes: dict[tuple[str, str], list[Finding]] = {}
+    for finding in analysis.findings:
+        if finding.severity == "info":
+            notes.setdefault((finding.title, finding.remedy), []).append(finding)
+    for (title, remedy), alike in notes.items():
+        devices = [f"GPU {note.device_id}" for note in alike if note.device_id is not None]
+        if len(analysis.devices) > 1 and devices:
+            title = message("{title} ({device})", title=title, device=joined(", ", devices))
+        blocks.append(Paragraph(message("Note: {title}. {remedy}", title=title, remedy=remedy)))
     return tuple(blocks)
+
+
+def _titled(analysis: Analysis, finding: Finding) -> str:
+    """Return the title of a finding, with its device where there are several."""
+    if len(analysis.devices) < 2 or finding.device_id is None:
+        return finding.title
+    return message("{title} ({device})", title=finding.title, device=f"GPU {finding.device_id}")
 
 
 SECTION = Section("findings", message("Findings"), 25, build)

@@ -8,14 +8,14 @@ from nitro.analyzer import Analysis
 from nitro.analyzer.message import Message, joined, message
 
 from .. import figures, numbers
-from ..blocks import Block, Column, Figure, KeyValues, Paragraph, Table
-from ..names import table_word
+from ..blocks import Block, Column, Figure, KeyValues, Table
+from ..names import nvtx_label
 from ..palette import SERIES
 from ..report import Section
+from ._devices import heading, shown
 
 _SHOWN = 8
 _PHASES_DRAWN = 10
-_MOST_DEVICES = 8
 _BETWEEN = " · "
 _SAMPLED = (
     ("gr_active_ratio", message("GR active")),
@@ -37,11 +37,11 @@ _DRAM = (("dram_read", message("DRAM read")), ("dram_write", message("DRAM write
 def build(analysis: Analysis) -> tuple[Block, ...]:
     """Return the sampled metrics and memory of each device; nothing where none was recorded."""
     blocks: list[Block] = []
-    for device in analysis.devices[:_MOST_DEVICES]:
+    for device in shown(analysis):
         facts = _facts(analysis, device.device_id)
         phases = analysis.table("sampled_by_phase", device.device_id)
         if (facts or phases) and len(analysis.devices) > 1:
-            blocks.append(Paragraph(f"GPU {device.device_id}, {device.name}"))
+            blocks += heading(analysis, device)
         if facts:
             blocks.append(KeyValues(facts))
         blocks += _over_time(analysis, device.device_id)
@@ -201,7 +201,7 @@ def _phase_figure(frame: pl.DataFrame, device_id: int) -> Figure:
     metrics = [(name, title) for name, title in _OVER_TIME if _has(drawn, name)]
     values = [
         {
-            "phase": table_word(row["nvtx_path"]),
+            "phase": nvtx_label(row["nvtx_path"]),
             "metric": title,
             "percent": round(row[name] * 100, 3),
             "shown": numbers.percent(row[name]),
@@ -214,7 +214,7 @@ def _phase_figure(frame: pl.DataFrame, device_id: int) -> Figure:
     shown = SERIES[: len(names)]
     spec = {
         "data": {"values": values},
-        "height": {"step": 13},
+        "height": {"step": 26},
         "mark": {"type": "point", "filled": True, "size": 60, "opacity": 0.9},
         "encoding": {
             "y": {
@@ -248,7 +248,6 @@ def _phase_figure(frame: pl.DataFrame, device_id: int) -> Figure:
             ],
         },
     }
-    spec["height"] = {"step": 26}
     sentence = message(
         "Each row is a phase, each mark the mean of a sampled metric over the phase's projection on the GPU; marks far "
         "to the left mean that the phase does not fill the GPU."
@@ -268,7 +267,7 @@ def _phases(frame: pl.DataFrame, device_id: int) -> Table:
     )
     rows = tuple(
         (
-            table_word(row["nvtx_path"]),
+            nvtx_label(row["nvtx_path"]),
             numbers.duration(row["projection_ns"]),
             *(numbers.percent(row[name]) for name in ("sm_active", "sm_issue", "tensor_active", "compute_warps")),
             numbers.percent(row["shared_ratio"]),
@@ -279,7 +278,7 @@ def _phases(frame: pl.DataFrame, device_id: int) -> Table:
     if not frame["in_window"].any():
         note = message("These phases lie outside the window. {note}", note=note)
     title = message("Sampled metrics by phase")
-    return Table(columns, rows, note, title, f"sampled-by-phase-gpu{device_id}", shown=_SHOWN)
+    return Table(columns, rows, note, title, f"phase-metrics-gpu{device_id}", shown=_SHOWN)
 
 
 SECTION = Section("gpu_level", message("GPU level"), 45, build)

@@ -11,17 +11,15 @@ from .. import numbers
 from ..blocks import Block, Column, Table
 from ..names import kernel_label, table_word
 from ..report import Section
+from ._devices import shown
 
 _SHOWN = 8
 _ROWS_KEPT = 300
-_MOST_DEVICES = 8
 
 
 def build(analysis: Analysis) -> tuple[Block, ...]:
     """Return the table of launch sizes of each device."""
-    tables = (
-        (device, analysis.table("kernel_shapes", device.device_id)) for device in analysis.devices[:_MOST_DEVICES]
-    )
+    tables = ((device, analysis.table("kernel_shapes", device.device_id)) for device in shown(analysis))
     return tuple(
         _table(table.frame, device.device_id) for device, table in tables if table is not None and len(table.frame)
     )

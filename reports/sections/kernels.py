@@ -8,27 +8,27 @@ from nitro.analyzer import Analysis
 from nitro.analyzer.message import message
 
 from .. import figures, numbers
-from ..blocks import Block, Column, Figure, Paragraph, Table
+from ..blocks import Block, Column, Figure, Table
 from ..names import kernel_label
 from ..palette import SERIES
 from ..report import Section
+from ._devices import heading, shown
 
 _SHOWN = 10
 _ROWS_KEPT = 300
 _MOST_DRAWN = 250
 _LABEL_DRAWN = 70
-_MOST_DEVICES = 8
 
 
 def build(analysis: Analysis) -> tuple[Block, ...]:
     """Return the kernels and graphs that took most time, for each device."""
     blocks: list[Block] = []
-    for device in analysis.devices[:_MOST_DEVICES]:
+    for device in shown(analysis):
         work = work_of(analysis, device.device_id)
         if work is None:
             continue
         if len(analysis.devices) > 1:
-            blocks.append(Paragraph(f"GPU {device.device_id}, {device.name}"))
+            blocks += heading(analysis, device)
         blocks.append(_top(work, device.device_id))
         shapes = analysis.table("kernel_shapes", device.device_id)
         if shapes is not None and len(shapes.frame):
@@ -56,11 +56,12 @@ def _top(work: pl.DataFrame, device_id: int) -> Table:
         Column(message("kernel or graph"), "left", flexible=True, is_name=True),
     )
     rest = work[_SHOWN:]
-    note = ""
+    note: str = message("Share: of the time of all kernels, graphs, copies and memsets.")
     if len(rest):
         share = numbers.percent(float(rest["share"].sum()))
         note = message(
-            "Behind the first {shown}: {count:,} more take {share} together.",
+            "{note} Behind the first {shown}: {count:,} more take {share} together.",
+            note=note,
             shown=_SHOWN,
             count=len(rest),
             share=share,

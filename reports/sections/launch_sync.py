@@ -7,7 +7,7 @@ from nitro.analyzer.message import message
 
 from .. import numbers
 from ..blocks import Block, Column, KeyValues, Table
-from ..names import table_word
+from ..names import nvtx_label
 from ..report import Section
 
 _SHOWN = 4
@@ -56,7 +56,7 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
                 numbers.count(row["calls"]),
                 numbers.duration(row["total_ns"]),
                 numbers.duration(row["exposed_ns"]),
-                table_word(row["nvtx_path"]),
+                nvtx_label(row["nvtx_path"]),
             )
             for row in syncs.frame.iter_rows(named=True)
         )

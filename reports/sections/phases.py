@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 import polars as pl
 
 from nitro.analyzer import Analysis
@@ -95,7 +98,7 @@ def _lanes(frame: pl.DataFrame) -> Figure:
     begin = frame["start_ns"].min()
     assert isinstance(begin, int)
     paths = frame["nvtx_path"].unique(maintain_order=True).to_list()
-    shown = {path: _indented(path, set(paths)) for path in paths}
+    shown = _lane_names(paths)
     values = [
         {
             "phase": shown[path],
@@ -135,6 +138,13 @@ def _lanes(frame: pl.DataFrame) -> Figure:
         "Phases whose bars lie above one another run side by side; phases that follow each other do not overlap."
     )
     return Figure("phase-lanes", message("Phases on the GPU in a typical iteration"), sentence, spec)
+
+
+def _lane_names(paths: Sequence[str]) -> dict[str, str]:
+    """Return a name for the lane of each path: its own name, indented below its parent, unless two would be alike."""
+    short = {path: _indented(path, set(paths)) for path in paths}
+    alike = Counter(short.values())
+    return {path: name if alike[name] == 1 else path for path, name in short.items()}
 
 
 def _overlap(frame: pl.DataFrame) -> Table:

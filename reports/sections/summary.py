@@ -22,7 +22,7 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
         return (Paragraph(text, is_lead=True),)
     sentences = (_where(analysis, device_id), _lever(analysis, device_id))
     figures = (
-        _pace(analysis),
+        _pace(analysis, device_id),
         _rate(analysis),
         _busy(analysis, device_id),
         _cause(analysis, device_id),
@@ -54,7 +54,19 @@ def _where(analysis: Analysis, device_id: int) -> Message:
     work = work_of(analysis, device_id)
     cause = largest_cause(analysis, device_id)
     device = next((device.name for device in analysis.devices if device.device_id == device_id), f"GPU {device_id}")
-    if busy / window >= _GPU_BOUND and work is not None:
+    kernel_busy = analysis.value("kernel_busy", device_id) or 0
+    copies = sum(analysis.value(name, device_id) or 0 for name in ("memcpy_time_sum", "memset_time_sum"))
+    if busy / window >= _GPU_BOUND and copies > kernel_busy:
+        return message(
+            "{device} was busy for {share} of the {length} window, most of it with copies: they take {copies}, kernels "
+            "{kernels}.",
+            device=device,
+            share=share,
+            length=length,
+            copies=numbers.duration(copies),
+            kernels=numbers.duration(kernel_busy),
+        )
+    if kernel_busy / window >= _GPU_BOUND and work is not None:
         return message(
             "{device} was busy for {share} of the {length} window: the GPU itself is the limit, and {part} of the time "
             "of kernels and graphs goes to {kernel}.",
@@ -62,7 +74,7 @@ def _where(analysis: Analysis, device_id: int) -> Message:
             share=share,
             length=length,
             kernel=_shortened(labels_of(work.head(1))[0]),
-            part=numbers.percent(work["share"][0]),
+            part=numbers.percent(work["total_ns"][0] / work["total_ns"].sum()),
         )
     if cause is None:
         return message(
@@ -97,7 +109,7 @@ def _shortened(name: str, most: int = 48) -> str:
     return name if isinstance(name, Message) or len(name) <= most else name[: most - 1] + "…"
 
 
-def _pace(analysis: Analysis) -> KeyFigure:
+def _pace(analysis: Analysis, device_id: int) -> KeyFigure:
     for metric, label in (
         ("iteration_latency", message("Iteration latency, median")),
         ("iteration_period", message("Iteration period, median")),
@@ -109,7 +121,7 @@ def _pace(analysis: Analysis) -> KeyFigure:
             note = message("p99 {p99}, {count} samples", p99=p99, count=count)
             return KeyFigure(label, numbers.duration(parts["p50"].value), note)
     note = message("no repeated iterations found")
-    return KeyFigure(message("Window"), numbers.duration(analysis.value("window")), note)
+    return KeyFigure(message("Window"), numbers.duration(analysis.value("window", device_id)), note)
 
 
 def _rate(analysis: Analysis) -> KeyFigure:

@@ -8,8 +8,9 @@ from nitro.analyzer.message import joined, message
 
 from .. import numbers
 from ..blocks import Bar, Bars, Block, Column, Paragraph, Table
-from ..names import table_word
+from ..names import nvtx_label
 from ..report import Section
+from ._devices import heading, left_out, shown
 
 _KINDS = (
     ("kernel", message("kernels"), "kernel_time_sum", "kernel_count"),
@@ -18,23 +19,20 @@ _KINDS = (
     ("memset", message("memsets"), "memset_time_sum", "memset_count"),
 )
 _PATHS_SHOWN = 4
-_LONGEST_SHOWN = 10
 _WORTH_A_LINE = 0.0005
-_MOST_DEVICES = 16
 
 
 def build(analysis: Analysis) -> tuple[Block, ...]:
     """Return bars of busy and idle time for each device."""
     blocks: list[Block] = []
-    for device in analysis.devices[:_MOST_DEVICES]:
+    for device in shown(analysis):
         window = analysis.value("window", device.device_id)
         if window:
             if len(analysis.devices) > 1:
-                blocks.append(Paragraph(f"GPU {device.device_id}, {device.name}"))
+                blocks += heading(analysis, device)
             blocks += _of_device(analysis, device.device_id, window)
-    more = len(analysis.devices) - _MOST_DEVICES
-    if more > 0:
-        blocks.append(Paragraph(message("{count} more devices are in the JSON and CSV output.", count=more)))
+    if (text := left_out(analysis)) is not None:
+        blocks.append(Paragraph(text))
     return tuple(blocks)
 
 
@@ -48,7 +46,7 @@ def _of_device(analysis: Analysis, device_id: int, window: float) -> list[Block]
             Column(message("count")),
         )
         rows = tuple(
-            (table_word(path), numbers.duration(ns), numbers.count(pieces))
+            (nvtx_label(path), numbers.duration(ns), numbers.count(pieces))
             for path, ns, pieces in paths.frame.iter_rows()
         )
         title = message("Idle while host code ran, by NVTX path")
@@ -67,7 +65,7 @@ def _bars(analysis: Analysis, device_id: int, window: float) -> Bars:
             bars.append(Bar(label, time / window, values, colour, depth=1))
     overlap = analysis.value("overlap", device_id) or 0
     if overlap:
-        values = (f"-{numbers.percent(overlap / window)}", f"-{numbers.duration(overlap)}", "")
+        values = (numbers.percent(-overlap / window), numbers.duration(-overlap), "")
         bars.append(Bar(message("overlap of these"), 0.0, values, "busy", depth=1))
     values = (numbers.percent(idle / window), numbers.duration(idle), "")
     bars.append(Bar(message("GPU idle"), idle / window, values, "device_gap"))

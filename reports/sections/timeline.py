@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -51,6 +52,7 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
 
 
 def _still(analysis: Analysis, data: Timeline) -> Iterator[Figure]:
+    cut = _left_out(data)
     if data.typical is not None:
         sentence = message(
             "The iteration whose period is nearest the median ({length}). The paler a stretch, the less of it the "
@@ -58,6 +60,7 @@ def _still(analysis: Analysis, data: Timeline) -> Iterator[Figure]:
             length=numbers.duration(data.typical[1] - data.typical[0]),
         )
         title = message("Timeline of a typical iteration")
+        sentence = message("{sentence} {left_out}", sentence=sentence, left_out=cut) if cut else sentence
         yield Figure("timeline-iteration", title, sentence, _picture(data, *data.typical, with_ranges=True))
     start, end = analysis.window.of_device(data.devices[0].device_id) if data.devices else data.window
     if end > start and (start, end) != data.typical:
@@ -68,6 +71,21 @@ def _still(analysis: Analysis, data: Timeline) -> Iterator[Figure]:
             section=message("Where the time goes"),
         )
         yield Figure("timeline-window", message("Timeline of the window"), sentence, _picture(data, start, end))
+
+
+def _left_out(data: Timeline) -> str:
+    """Return a sentence about the lanes that there is no room for, nothing where all are shown."""
+    streams = sum(max(len(device.streams) - _MOST_STREAMS, 0) for device in data.devices[:_MOST_DEVICES])
+    devices, threads = max(len(data.devices) - _MOST_DEVICES, 0), max(len(data.threads) - 1, 0)
+    if not (streams or devices or threads):
+        return ""
+    return message(
+        "Not drawn, for want of room: devices {devices}, streams {streams}, CPU threads {threads}; the HTML report has "
+        "them.",
+        devices=devices,
+        streams=streams,
+        threads=threads,
+    )
 
 
 def _picture(data: Timeline, low: int, high: int, *, with_ranges: bool = False) -> figures.Spec:
@@ -157,8 +175,11 @@ def _device_bars(
     """Add the bars of a device; return its lanes."""
     prefix = f"GPU {device.device_id} " if several else ""
     lanes: list[str] = []
+    ids = Counter(stream.stream_id for stream in device.streams)
     for stream in device.streams[:_MOST_STREAMS]:
         lane = message("{gpu}stream {stream}", gpu=prefix, stream=stream.stream_id)
+        if ids[stream.stream_id] > 1:
+            lane = message("{lane} (pid {pid}, {context})", lane=lane, pid=stream.pid, context=stream.context_id)
         kinds = data.shapes.kind[stream.operations.what]
         parts = [
             (title, COLOURS[colour], _part(stream.operations, kinds == kind))

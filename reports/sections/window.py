@@ -8,6 +8,7 @@ from nitro.analyzer.message import capitalised, joined, message
 from .. import numbers
 from ..blocks import Block, KeyValues
 from ..report import Section
+from ._devices import shown
 
 _NAMES_SHOWN = 3
 
@@ -16,7 +17,7 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
     """Return the window, the iterations left out, and the whole capture beside it."""
     window = analysis.window
     rows: list[tuple[str, str]] = []
-    for device in analysis.devices:
+    for device in shown(analysis):
         length = analysis.value("window", device.device_id)
         span = analysis.value("capture_gpu_span", device.device_id)
         busy = analysis.find("capture_gpu_busy", device.device_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import signal
+import io
 import sys
 import warnings
 from typing import TextIO
@@ -61,10 +61,11 @@ def main() -> None:
     """Run the command line and exit."""
     # One short run makes few reference cycles; looking for them costs more than it frees.
     gc.disable()
-    # Where the reader of a pipe leaves (`| head`), end as other tools do, and not with an error of our own.
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     warnings.showwarning = _say_warning
+    for stream in (sys.stdout, sys.stderr):
+        # Where the terminal's encoding lacks a letter, a question mark is better than no answer.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         sys.exit(group.main(standalone_mode=False) or 0)
     except NitroError as error:

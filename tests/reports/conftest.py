@@ -106,6 +106,12 @@ class Library:
 
 
 @pytest.fixture(scope="session")
+def shared_names() -> frozenset[str]:
+    """Return the names of the traces that are here."""
+    return frozenset(TRACES)
+
+
+@pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
     """Return the traces."""
     return Library(tmp_path_factory.mktemp("pages"))
@@ -302,9 +308,9 @@ class Press:
 
 
 @pytest.fixture(scope="session")
-def press(poppler: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Press]:
+def press(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Press]:
     """Return the traces on paper: of this run's tests those that are looked at."""
-    pytest.importorskip("weasyprint") if not os.environ.get("CI") else None
+    request.getfixturevalue("poppler")
     names = [
         item.callspec.params.get("trace_name", SAMPLE) if hasattr(item, "callspec") else SAMPLE
         for item in request.session.items

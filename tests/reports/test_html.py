@@ -42,7 +42,7 @@ class Parsed(HTMLParser):
         self._in_style = tag == "style"
 
     def handle_endtag(self, tag: str) -> None:
-        self._in_style = False
+        self._in_style &= tag != "style"
 
     def handle_data(self, data: str) -> None:
         if self._in_style:

@@ -121,7 +121,7 @@ def command(
         # What draws figures for paper takes a second to start, and may do so during the analysis.
         drawer = stack.enter_context(output.drawing()) if assets or ".pdf" in map(_suffix, outputs) else None
         analyses = [analyze(open_trace(path), with_timeline=bool(documents or assets), **scope) for path in traces]
-        if outputs or json_file not in (None, "-"):
+        if outputs or json_file is not None:
             analyses = [_with_digest(analysis, path) for analysis, path in zip(analyses, traces, strict=True)]
         made = output.Documents(analyses, settings, drawer)
         for file in outputs:
@@ -161,27 +161,41 @@ def _settings(
         if chosen.get(key) not in (None, *known):
             raise UsageError(f"{FILE_NAME}: {key} {chosen[key]!r} is unknown; choose {' or '.join(known)}.")
     folder = template or (Path(chosen["template"]) if "template" in chosen else None)
+    if folder is not None and not folder.is_dir():
+        raise UsageError(f"{folder}: this is no folder; --template takes a folder of templates and stylesheets.")
     return Settings(
         language=lang or chosen.get("lang") or language_of(os.environ),  # type: ignore[arg-type]
-        title=title or chosen.get("title"),
-        author=author or chosen.get("author", ""),
+        title=_whole(title or chosen.get("title", "")) or None,
+        author=_whole(author or chosen.get("author", "")),
         paper=paper or chosen.get("paper", "a4"),  # type: ignore[arg-type]
         templates=folder,
         command=_command_line(click.get_current_context().params),
     )
 
 
+def _whole(text: str) -> str:
+    """Return a text of the command line; bytes that are no UTF-8 become question marks."""
+    return text.encode(errors="replace").decode()
+
+
 def _command_line(options: Mapping[str, Any]) -> str:
     """Return the command as it was given, files without their folders: where they lie is nobody's business."""
     given = [*options["traces"], *options["outputs"], options["json_file"]]
     given += [options[name] for name in ("csv_dir", "template", "assets")]
-    names = {str(path): Path(path).name for path in given if path not in (None, "-")}
-    words = []
-    for word in sys.argv[1:]:
-        # A path is a word of its own, or the end of one as in --output=PATH and -oPATH.
-        path = next((path for path in names if word.endswith(path)), None)
-        words.append(word if path is None else word[: len(word) - len(path)] + names[path])
-    return shlex.join(("nitro-analyze", *words))
+    paths = {os.path.normpath(path) for path in given if path not in (None, "-")}
+    return _whole(shlex.join(("nitro-analyze", *(_without_folder(word, paths) for word in sys.argv[1:]))))
+
+
+def _without_folder(word: str, paths: set[str]) -> str:
+    """Return a word of the command line; one that is a path, or ends in one as --output=PATH and -oPATH, is cut."""
+    heads = ["", word[:2]]
+    if word.startswith("--") and "=" in word:
+        heads.append(word[: word.index("=") + 1])
+    for head in heads:
+        rest = word[len(head) :]
+        if rest and os.path.normpath(rest) in paths and (not head or word.startswith("-")):
+            return head + Path(os.path.normpath(rest)).name
+    return word
 
 
 def _digest(path: Path) -> str:
