@@ -387,11 +387,9 @@ def _threshold(lengths: Int64, most: int) -> int:
     """Return the least length, ns, that at most `most` of the lengths reach; 0 where there are no more than that."""
     if len(lengths) <= most:
         return 0
-    if most == 0:
-        return int(lengths.max()) + 1
-    place = len(lengths) - most
-    least = int(np.partition(lengths, place)[place])
-    return least if int((lengths >= least).sum()) <= most else least + 1
+    # The longest of those that are one too many must stay below.
+    place = len(lengths) - most - 1
+    return int(np.partition(lengths, place)[place]) + 1
 
 
 def _thread_lanes(
