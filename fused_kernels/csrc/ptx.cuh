@@ -10,6 +10,16 @@ NITRO_DEVICE void named_barrier() {
   asm volatile("bar.sync %0, %1;" ::"n"(kId), "n"(kThreads) : "memory");
 }
 
+NITRO_DEVICE int block_index() { return static_cast<int>(blockIdx.x); }
+NITRO_DEVICE int grid_size() { return static_cast<int>(gridDim.x); }
+NITRO_DEVICE int thread_index() { return static_cast<int>(threadIdx.x); }
+NITRO_DEVICE char* dynamic_shared() {
+  extern __shared__ uint4 nitro_dynamic_shared[];
+  return reinterpret_cast<char*>(nitro_dynamic_shared);
+}
+
+NITRO_DEVICE void warp_barrier() { __syncwarp(); }
+
 NITRO_DEVICE float shuffle_xor(float value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
 NITRO_DEVICE uint32 shuffle_first(uint32 value) { return __shfl_sync(0xffffffffu, value, 0); }
 

@@ -1,0 +1,42 @@
+"""The kernels whose resources are limited: every body alone, and every strategy with a pair of bodies."""
+
+from __future__ import annotations
+
+from nitro.fused_kernels.bodies import Body, MemoryBody
+from nitro.fused_kernels.strategies import (
+    Alone,
+    InterBlockStatic,
+    InterBlockTicket,
+    IntraBlock,
+    IntraThread,
+    Kernel,
+    PairStrategy,
+    Persistent,
+    pair_kernel,
+    single_kernel,
+)
+from nitro.fused_kernels.verify import bodies_for
+
+ARCHITECTURES = (53, 62, 72, 87, 90)
+STRATEGIES: tuple[PairStrategy, ...] = (
+    IntraBlock(128),
+    IntraBlock(128, drain=True),
+    InterBlockStatic(),
+    InterBlockTicket(),
+    InterBlockTicket(drain=True),
+    IntraThread(),
+)
+
+
+def kernels(sm: int) -> list[Kernel]:
+    """Return the kernels that an architecture can run."""
+    compute, memory = bodies_for(sm)
+    partner = MemoryBody("layer_norm", rows=8)
+    bodies: tuple[Body, ...] = (*compute, *memory)
+    found = [single_kernel(body, Alone()) for body in bodies]
+    found += [single_kernel(compute[0], Persistent()), single_kernel(partner, Persistent())]
+    found += [pair_kernel(compute[0], partner, strategy) for strategy in STRATEGIES]
+    if sm in (72, 87):
+        tensor = next(body for body in compute if body.tensor)
+        found += [pair_kernel(tensor, partner, strategy) for strategy in (IntraBlock(128), InterBlockTicket())]
+    return found
