@@ -579,7 +579,7 @@ def rules(*settings: str) -> _Rules:
         ("/opt/libalice.so", "<path>"),
         ("/workspace/model/vit.onnx", "<path>"),
         ("/data/projects/x", "<path>"),
-        ("/unusual/root/x", "<path>"),
+        ("/unusual/place/x", "<path>"),
         ("~/x/y", "<path>"),
         ("C:\\Users\\Hong Gil\\proj\\a.dll", "<path>/a.dll"),
         ("\\\\server\\share\\f", "<path>"),
@@ -592,7 +592,7 @@ def rules(*settings: str) -> _Rules:
         ("from 2001:db8::7", "from <ip>"),
         ("by carol on bench-7", "by <user> on <host>"),
         ("HF_TOKEN=abc --api-key abc hf_abcdefghijklmnopqrstuvwx", "HF_TOKEN=<secret> --api-key=<secret> <secret>"),
-        ("HOME=/root/x only", "HOME=<removed> only"),
+        ("HOME=/srv/x only", "HOME=<removed> only"),
         ("HOME=/x;USER=bob;FOO=1", REMOVED),
         ("a\0b", REMOVED),
     ],
@@ -600,7 +600,7 @@ def rules(*settings: str) -> _Rules:
 def test_private_parts_of_a_text_are_replaced(text: str, expected: str) -> None:
     sweep = rules(
         *("HOME=/home/alice", "HOSTNAME=lab-box.example.org", "SUDO_USER=김철수", "SSH_CLIENT=2001:db8::7 1 22"),
-        *("PYTHONPATH=/unusual/root", "PWD=/home/alice", "REMOTE_HOST=carol@bench-7"),
+        *("PYTHONPATH=/unusual/place", "PWD=/home/alice", "REMOTE_HOST=carol@bench-7"),
     ).text
     assert sweep(text) == expected
     assert sweep(expected) == expected
@@ -610,7 +610,7 @@ def test_private_parts_of_a_text_are_replaced(text: str, expected: str) -> None:
     "text",
     [
         *LAYERS,
-        "/root/conv/Conv_1_output_0",
+        "/stem/conv/Conv_1_output_0",
         "/global/Conv + /Relu",
         "/model/layers.3/self_attn/qkv_proj",
         "cudaLaunchKernel",
