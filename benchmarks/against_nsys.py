@@ -72,7 +72,17 @@ def machine() -> dict[str, object]:
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
-    return {"cpu": model, "cores": os.cpu_count(), "python": platform.python_version(), "system": platform.system()}
+    facts = {"cpu": model, "cores": os.cpu_count(), "python": platform.python_version(), "system": platform.system()}
+    return {**facts, "ten_million_additions_s": round(_additions(), 3)}
+
+
+def _additions() -> float:
+    """Return the time of a plain loop: the same machine may be half as fast on another day, or beside other work."""
+    begin = time.perf_counter()
+    total = 0
+    for number in range(10_000_000):
+        total += number
+    return time.perf_counter() - begin
 
 
 def summary(runs: list[Run]) -> dict[str, object]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +13,9 @@ from markupsafe import Markup
 
 from nitro.errors import ToolError
 
+from ..blocks import Language
 from ..document import Document
+from ..figures import FONTS
 from ..report import Report
 from ..templating import environment, raw, rendered
 from . import svg
@@ -41,7 +46,7 @@ def draw(report: Report, drawer: svg.Drawer, *, paper: Paper = "a4", user_templa
         "is_screen": False,
         "editions": [edition],
         "generator": "Nitro",
-        "styles": Markup(_page_rule(paper)) + raw(made, *_STYLES),
+        "styles": Markup(_page_rule(paper, report.language)) + raw(made, *_STYLES),
     }
     html = rendered(made, "report.html", values)
     page = weasyprint.HTML(string=html, url_fetcher=_fetcher(weasyprint, drawer))
@@ -67,16 +72,36 @@ def _fetcher(weasyprint: Any, drawer: svg.Drawer) -> Any:
     return Figures()
 
 
-def _page_rule(paper: Paper) -> str:
+def _page_rule(paper: Paper, language: Language) -> str:
+    """Return the paper's size, and the font of its margins, which inherit from no element that has a language."""
     return (
-        f"@page {{ size: {_SIZE[paper]}; @bottom-right {{ content: counter(page) ' / ' counter(pages); "
-        "font: 7.5pt sans-serif; color: #56626e; } }\n"
+        f"@page {{ size: {_SIZE[paper]}; font-family: {FONTS[language]}; @bottom-right {{ "
+        "content: counter(page) ' / ' counter(pages); font-size: 7.5pt; color: #56626e; } }\n"
     )
+
+
+@contextmanager
+def _no_compiler_asked() -> Iterator[None]:
+    """Keep `find_library` from running gcc and ld for each name that a library might have.
+
+    WeasyPrint tries many names, most of which exist on no system; the tools would be started thirty times. What they
+    would find lies where the loader looks anyway.
+    """
+    names = [name for name in ("_findLib_gcc", "_findLib_ld") if hasattr(ctypes.util, name)]
+    searches = {name: getattr(ctypes.util, name) for name in names}
+    for name in names:
+        setattr(ctypes.util, name, lambda _library: None)
+    try:
+        yield
+    finally:
+        for name, search in searches.items():
+            setattr(ctypes.util, name, search)
 
 
 def _weasyprint() -> Any:
     try:
-        import weasyprint
+        with _no_compiler_asked():
+            import weasyprint
     except ImportError:
         raise ToolError(f"PDF output needs WeasyPrint, which is not installed; {_INSTALL}.") from None
     except OSError as error:

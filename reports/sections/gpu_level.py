@@ -222,7 +222,7 @@ def _phase_figure(frame: pl.DataFrame, device_id: int) -> Figure:
                 "type": "nominal",
                 "sort": None,
                 "title": None,
-                "axis": {"labelLimit": 220, "grid": True},
+                "axis": {**figures.name_labels(36), "grid": True},
                 "scale": {"padding": 1},
             },
             "x": {

@@ -11,7 +11,7 @@ from nitro.analyzer import Analysis
 from nitro.analyzer.message import message
 from nitro.analyzer.nvtx import PATH_SEPARATOR
 
-from .. import numbers
+from .. import figures, numbers
 from ..blocks import Block, Column, Figure, Paragraph, Table
 from ..palette import SERIES
 from ..report import Section
@@ -116,7 +116,7 @@ def _lanes(frame: pl.DataFrame) -> Figure:
             "title": None,
             "sort": lanes,
             "scale": {"domain": lanes, "paddingInner": 0.3},
-            "axis": {"domain": False, "ticks": False, "labelLimit": 200},
+            "axis": {"domain": False, "ticks": False, **figures.name_labels(34)},
         },
         "x": {
             "field": "start",

@@ -61,7 +61,7 @@ def _still(analysis: Analysis, data: Timeline) -> Iterator[Figure]:
         )
         title = message("Timeline of a typical iteration")
         sentence = message("{sentence} {left_out}", sentence=sentence, left_out=cut) if cut else sentence
-        yield Figure("timeline-iteration", title, sentence, _picture(data, *data.typical, with_ranges=True))
+        yield Figure("timeline-iteration", title, sentence, picture(data, *data.typical, with_ranges=True))
     start, end = analysis.window.of_device(data.devices[0].device_id) if data.devices else data.window
     if end > start and (start, end) != data.typical:
         sentence = message(
@@ -70,7 +70,7 @@ def _still(analysis: Analysis, data: Timeline) -> Iterator[Figure]:
             length=numbers.duration(end - start),
             section=message("Where the time goes"),
         )
-        yield Figure("timeline-window", message("Timeline of the window"), sentence, _picture(data, start, end))
+        yield Figure("timeline-window", message("Timeline of the window"), sentence, picture(data, start, end))
 
 
 def _left_out(data: Timeline) -> str:
@@ -88,7 +88,7 @@ def _left_out(data: Timeline) -> str:
     )
 
 
-def _picture(data: Timeline, low: int, high: int, *, with_ranges: bool = False) -> figures.Spec:
+def picture(data: Timeline, low: int, high: int, *, with_ranges: bool = False) -> figures.Spec:
     """Return lanes of bars between two moments; times in ms since the first."""
     bars: list[dict[str, Any]] = []
     lanes: list[str] = []
@@ -123,7 +123,7 @@ def _picture(data: Timeline, low: int, high: int, *, with_ranges: bool = False) 
         "title": None,
         "sort": lanes,
         "scale": {"domain": lanes, "paddingInner": 0.25, "paddingOuter": 0.1},
-        "axis": {"domain": False, "ticks": False, "labelLimit": 130},
+        "axis": {"domain": False, "ticks": False, **figures.name_labels(22)},
     }
     coloured = {
         "mark": {"type": "bar", "clip": True},
