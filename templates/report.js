@@ -149,9 +149,12 @@ const NitroReport = (() => {
 
   /** Draw what is not in view when there is time: a browser that prints does not wait for pictures. */
   async function drawRest() {
-    for (const plot of document.querySelectorAll(`.page[lang="${root.dataset.language}"] .plot`)) {
+    const page = document.querySelector(`.page[lang="${root.dataset.language}"]`);
+    for (const element of page.querySelectorAll(".plot, .timeline-mount")) {
       await new Promise((resume) => (window.requestIdleCallback ?? setTimeout)(resume));
-      if (plot.clientWidth) await draw(plot);
+      if (!element.clientWidth) continue;
+      if (element.classList.contains("plot")) await draw(element);
+      else mountTimeline(element);
     }
   }
 

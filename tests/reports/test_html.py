@@ -304,6 +304,13 @@ def test_print_from_the_browser_has_figures_and_no_toolbar(sample: Opened) -> No
         assert axis in text
 
 
+def test_timeline_is_there_for_printing_though_nobody_scrolled_to_it(sample: Opened) -> None:
+    mount = sample.page.locator(".page:lang(en) .timeline-mount").first
+    mount.locator("canvas").first.wait_for(state="attached", timeout=20_000)
+    assert sample.page.evaluate("scrollY") == 0
+    assert mount.bounding_box()["y"] > sample.page.viewport_size["height"] + 400
+
+
 def test_timeline_in_the_report_shows_a_kernel_as_the_trace_has_it(library: Library, sample: Opened) -> None:
     kernels = library.trace(SAMPLE).kernels
     assert kernels is not None
