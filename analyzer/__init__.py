@@ -10,8 +10,9 @@ analysis.table("kernels").to_pandas()
 """
 
 from .analysis import FORMAT_VERSION, Analysis, analyze
+from .evidence import Evidence, Placed
 from .metric import Measurement, NotMeasured, ResultTable
-from .opening import open_trace
+from .opening import open_input, open_inputs, open_trace
 from .trace import Capture, Device, Source, Trace
 
 __all__ = [
@@ -19,11 +20,15 @@ __all__ = [
     "Analysis",
     "Capture",
     "Device",
+    "Evidence",
     "Measurement",
     "NotMeasured",
+    "Placed",
     "ResultTable",
     "Source",
     "Trace",
     "analyze",
+    "open_input",
+    "open_inputs",
     "open_trace",
 ]

@@ -11,6 +11,7 @@ from nitro.errors import UsageError
 from nitro.registry import declared
 
 from . import metrics
+from .evidence import Evidence, Placed
 from .message import message
 from .metric import Measurement, Metric, NotMeasured, ResultTable
 from .rule import Finding, Rule
@@ -29,6 +30,7 @@ class Analysis:
     """What an analysis found.
 
     `tables` are the longer results, `notes` sentences about the input; `timeline` is there where it was asked for.
+    `evidence` is what lay beside the trace, with its place on the trace's clock.
     """
 
     source: Source
@@ -41,6 +43,7 @@ class Analysis:
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     timeline: Timeline | None = None
+    evidence: tuple[Placed[Evidence], ...] = ()
     nitro_version: str = __version__
     format_version: int = FORMAT_VERSION
 
@@ -99,6 +102,7 @@ class Analysis:
             "findings": [finding.to_dict() for finding in self.findings],
             "tables": [table.to_dict() for table in self.tables],
             "notes": list(self.notes),
+            "evidence": [placed.to_dict() for placed in self.evidence],
         }
 
 
@@ -122,7 +126,7 @@ def findings_of(analysis: Analysis) -> tuple[Finding, ...]:
 
 def analyze(
     trace: Trace,
-    *,
+    *evidence: Evidence,
     window: str = "auto",
     since_ns: int | None = None,
     until_ns: int | None = None,
@@ -130,12 +134,14 @@ def analyze(
     device_ids: Iterable[int] | None = None,
     pids: Iterable[int] | None = None,
     batch: int | None = None,
+    clock_offset_ns: int | None = None,
     with_timeline: bool = False,
 ) -> Analysis:
     """Analyse a trace.
 
     Args:
         trace: what `open_trace` returned.
+        evidence: what other tools recorded of the same run, from `open_input` or `open_inputs`.
         window: `auto` finds repeated iterations and drops warm-up; `all` runs from the first to the last GPU
             operation of each device.
         since_ns, until_ns: explicit edges of the window, ns since session start.
@@ -143,10 +149,13 @@ def analyze(
         device_ids: physical GPUs to look at; all by default.
         pids: processes to look at; all by default.
         batch: items per iteration, for the throughput.
+        clock_offset_ns: added to the times of the evidence, instead of refining them by the edges of load; the time
+            of the first record since session start where the evidence carries no times.
         with_timeline: whether to keep every event for a picture of the whole capture, see `timeline_of`.
 
     Raises:
         nitro.errors.UsageError: a device, process or range does not exist in the trace, or the window is empty.
+        nitro.errors.InputError: some evidence is of another time, device or program than the trace.
     """
     if window not in ("auto", "all"):
         raise UsageError(f"window {window!r} is unknown; choose auto or all, or set its edges.")
@@ -159,8 +168,8 @@ def analyze(
         pids=None if pids is None else tuple(pids),
         batch=batch,
     )
-    view = View(trace, scope)
-    _check_scope(view)
+    view = View(trace, scope, evidence, clock_offset_ns)
+    check_scope(view)
     measurements: list[Measurement] = []
     not_measured: list[NotMeasured] = []
     tables: list[ResultTable] = []
@@ -182,6 +191,7 @@ def analyze(
         tables=tuple(tables),
         notes=trace.notes,
         timeline=timeline_of(view) if with_timeline else None,
+        evidence=view.evidence,
     )
     return replace(analysis, findings=findings_of(analysis))
 
@@ -197,7 +207,8 @@ def _used_devices(view: View) -> tuple[Device, ...]:
     )
 
 
-def _check_scope(view: View) -> None:
+def check_scope(view: View) -> None:
+    """Raise UsageError where the chosen devices and processes leave no GPU operation."""
     if view.scope.device_ids is None and view.scope.pids is None:
         return
     if len(view.operations):

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     from .view import View
 
-Unit = Literal["ns", "1", "1/s", "items/s", "bytes", "bytes/s", "ratio", "Hz", "cycles", ""]
+Unit = Literal[
+    "ns", "1", "1/s", "items/s", "bytes", "bytes/s", "ratio", "Hz", "cycles", "W", "J", "nJ", "1/J", "degC", ""
+]
 Better = Literal["higher", "lower", "neither"]
 
 

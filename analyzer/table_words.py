@@ -8,12 +8,22 @@ from __future__ import annotations
 
 from .causes import TEXTS
 from .message import Message, message
+from .power_events import CLOCK_DROP, CORES, DRIVER_LIMITS, MEMORY_CLOCK
+from .power_phases import OUTSIDE, SEVERAL, SHORT
 
 TABLE_WORDS: tuple[Message, ...] = (
     message("(outside NVTX ranges)"),
     message("(no message)"),
     message("(name lost)"),
     *(title for text in TEXTS.values() if isinstance(title := text.title, Message)),
+    # Energy: the time that no phase has alone, and what held clocks down.
+    SHORT,
+    SEVERAL,
+    OUTSIDE,
+    CLOCK_DROP,
+    CORES,
+    MEMORY_CLOCK,
+    *DRIVER_LIMITS.values(),
     # What limits occupancy, and whether a name hints at tensor cores.
     message("warps"),
     message("blocks"),

@@ -142,6 +142,16 @@ TABLES: tuple[Table, ...] = (
         ),
     ),
     Table(
+        "framework_ranges",
+        "one row per range that a framework's own profiler recorded by itself; ranges of the user are `nvtx_events`",
+        (
+            *_SPAN,
+            _THREAD,
+            Column("kind", pl.Enum, "module or operator"),
+            Column("name", pl.Enum, "name as the framework gives it, as in Linear_0 or aten::addmm"),
+        ),
+    ),
+    Table(
         "synchronizations",
         "one row per synchronisation record of CUPTI",
         (

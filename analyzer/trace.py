@@ -64,13 +64,15 @@ class Device:
 class Capture:
     """How the trace was recorded; `None` where the export does not say.
 
-    `recorded` names data that the file holds beside the tables of the contract, such as `gpu_metrics`.
+    `recorded` names data that the file holds beside the tables of the contract, such as `gpu_metrics`. `utc_offset_s`
+    is by how much the wall clock of the machine was ahead of UTC; it stays out of every output.
     """
 
     duration_ns: int | None = None
     start_utc_ns: int | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     recorded: tuple[str, ...] = ()
+    utc_offset_s: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields under their own names."""

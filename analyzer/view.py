@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
 from .causes import Cause
 from .distinct import distinct
+from .evidence import AnyEvidence, Evidence, Placed
 from .idle import Gaps, IdleAttribution, IdlePieces, gaps_of
 from .intervals import Int64, Intervals, clip, intersect, union
 from .nvtx import Projections, Ranges, project, ranges_of
@@ -57,10 +59,28 @@ class IdleSummary:
 class View:
     """A trace, the operations that count, and the window. All properties are computed when first used."""
 
-    def __init__(self, trace: Trace, scope: Scope = Scope()) -> None:
-        """Look at a trace through `scope`."""
+    def __init__(
+        self,
+        trace: Trace,
+        scope: Scope = Scope(),
+        evidence: Sequence[Evidence] = (),
+        clock_offset_ns: int | None = None,
+    ) -> None:
+        """Look at a trace through `scope`, with the evidence beside it placed on its clock.
+
+        Raises:
+            nitro.errors.InputError: some evidence does not belong to this trace.
+        """
         self.trace = trace
         self.scope = scope
+        self.evidence: tuple[Placed[Evidence], ...] = tuple(
+            Placed(entry, entry.placed(self, clock_offset_ns)) for entry in evidence
+        )
+
+    def evidence_of(self, kind: type[AnyEvidence]) -> tuple[Placed[AnyEvidence], ...]:
+        """The evidence of one kind, in the order in which it was given."""
+        found = (placed for placed in self.evidence if isinstance(placed.evidence, kind))
+        return tuple(cast("Placed[AnyEvidence]", placed) for placed in found)
 
     @cached_property
     def operations(self) -> Operations:

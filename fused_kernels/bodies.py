@@ -11,6 +11,7 @@ from typing import Literal
 
 from nitro.errors import UsageError
 
+from .occupancy import LIMITS
 from .problems import (
     ELEMENT_BYTES,
     ConvolutionProblem,
@@ -44,6 +45,13 @@ class Field:
         if self.kind == "pointer":
             return f"{CPP_ELEMENT[self.dtype]}*"
         return {"int": "int", "int64": "long long", "float": "float"}[self.kind]
+
+
+# What a thread of a SIMT body needs without spills if it has 32 sums; with 64 it gets along with 128 registers, and a
+# block of 512 threads of `gemm` with 64.
+_REGISTERS = 65536
+_REGISTERS_OF_32_SUMS = 80
+_MORE_OF_CONVOLUTIONS = 16
 
 
 def _fields(dtype: DType, inputs: str, scalars: str) -> tuple[Field, ...]:
@@ -196,7 +204,8 @@ class ComputeBody:
     """A compute-bound body, whose unit is an output tile of a block.
 
     With `asynchronous` copies (sm_80 and newer) `stages` slabs are on their way; else registers stage them and there
-    are 2. `width` is as in `MemoryBody`, along the channels (`gemm`: along rows and outputs).
+    are 2. With `prefetch` bodies of mma.sync load their fragments ahead, for a few registers more. `width` is as in
+    `MemoryBody`, along the channels (`gemm`: along rows and outputs).
     Tensor bodies have warps of `warp_m` x `warp_n`; SIMT bodies have `simt_threads`.
     """
 
@@ -212,6 +221,7 @@ class ComputeBody:
     asynchronous: bool = True
     mma: bool = True
     width: int = 4
+    prefetch: bool = False
 
     block_granular = True
 
@@ -234,7 +244,7 @@ class ComputeBody:
     def name(self) -> str:
         """Return a short name that tells bodies apart, fit for an identifier."""
         kind = {"gemm": "gemm", "convolution_3x3": "conv3", "convolution_1x1": "conv1"}[self.operation]
-        copies = f"a{self.stages}" if self.asynchronous else "s2"
+        copies = (f"a{self.stages}" if self.asynchronous else "s2") + ("p" if self.prefetch else "")
         if self.tensor:
             unit = "mma" if self.mma else "wmma"
             shape = f"{unit}{self.warp_m}x{self.warp_n}x{self.tensor_depth}"
@@ -249,7 +259,8 @@ class ComputeBody:
         if self.tensor:
             return (
                 f"nitro::TensorConvolution<{self.filter_size}, {self.tile_m}, {self.tile_n}, {self.warp_m}, "
-                f"{self.warp_n}, {self.tensor_depth}, {copies}, {_flag(self.mma)}, {self.width}>"
+                f"{self.warp_n}, {self.tensor_depth}, {copies}, {_flag(self.mma)}, {self.width}, "
+                f"{_flag(self.prefetch)}>"
             )
         tile = f"{self.tile_m}, {self.tile_n}, {self.simt_threads}, {copies}, {self.width}"
         if self.operation == "gemm":
@@ -282,14 +293,13 @@ class ComputeBody:
     @property
     def shared_bytes(self) -> int:
         """Return the shared memory that the stages take, as `kSharedBytes` in `csrc/`."""
-        element = ELEMENT_BYTES[self.dtype]
-        if self.operation == "gemm":
-            stride = self.depth
-        elif self.tensor:
-            stride = self.depth if self.mma else self.depth + 8
+        if self.tensor:
+            numbers = (self.tile_m + self.tile_n) * (self.depth if self.mma else self.depth + 8)
         else:
-            stride = self.depth + 4
-        return self.stages * (self.tile_m + self.tile_n) * stride * element
+            numbers = (self.tile_m + self.tile_n) * self.depth
+        # Convolutions copy slabs aside and multiply from two more.
+        slabs = self.stages + (2 if self.operation != "gemm" and self.asynchronous and not self.tensor else 0)
+        return slabs * numbers * ELEMENT_BYTES[self.dtype]
 
     @property
     def blocks_per_sm(self) -> int:
@@ -297,9 +307,14 @@ class ComputeBody:
         sums = self.tile_m * self.tile_n // self.threads
         if self.width == 1 or sums >= 128 or (self.tensor and not self.mma):
             return 1
-        if self.operation == "gemm" and self.asynchronous and self.threads == 256:
-            return 3 if sums <= 32 else 2
-        return 2 if self.threads <= 256 or self.asynchronous else 1
+        if self.tensor or not self.asynchronous:
+            return 2 if self.threads <= 256 else 1
+        if self.operation == "gemm" and self.threads == 512:
+            return 2
+        if self.operation != "gemm" and self.threads == 128 and sums > 32:
+            return 3  # what they copy aside leaves no shared memory for a fourth
+        more = 0 if self.operation == "gemm" else _MORE_OF_CONVOLUTIONS
+        return max(1, _REGISTERS // (self.threads * (_REGISTERS_OF_32_SUMS + more if sums <= 32 else 128)))
 
     @property
     def minimum_sm(self) -> int:
@@ -397,7 +412,60 @@ def choose(problem: Problem, sm: int, *, aligned: bool = True) -> Body:
             if problem.dtype == "float16":
                 # cp.async moves 4 bytes at least.
                 body = replace(body, tile_n=128, stages=3, asynchronous=width > 1)
+                deep = replace(body, tensor_depth=64)
+                if width > 1 and sm in LIMITS and 2 * deep.shared_bytes < LIMITS[sm].shared_bytes:
+                    body = deep
             return _for_architecture(body, sm)
+
+
+def candidates(problem: Problem, sm: int, *, aligned: bool = True) -> tuple[Body, ...]:
+    """Return every body worth a try for a problem on an architecture, the one of `choose` first.
+
+    Args:
+        problem: what to compute.
+        sm: the architecture, as 53 for sm_53.
+        aligned: every array starts at a multiple of 16 bytes.
+
+    Raises:
+        UsageError: no body does this on the architecture.
+    """
+    first = choose(problem, sm, aligned=aligned)
+    if isinstance(first, MemoryBody):
+        others: list[Body] = [replace(first, rows=rows) for rows in (1, 2, 4, 8)]
+    elif first.width == 1 or not first.asynchronous:
+        others = []
+    elif first.tensor:
+        others = [
+            replace(first, tile_m=m, tile_n=n, warp_n=warp_n, tensor_depth=depth, stages=stages, prefetch=prefetch)
+            for m, n, warp_n, depth, stages, prefetch in _TENSOR_TILES
+        ]
+    else:
+        others = [
+            replace(first, tile_m=m, tile_n=n, simt_threads=threads, stages=stages)
+            for m, n, threads, stages in _SIMT_TILES
+        ]
+    return tuple(dict.fromkeys([first, *others]))
+
+
+# Tiles (m, n), columns of a warp, depth, stages and prefetch of tensor bodies; tiles, threads and stages of the others.
+_TENSOR_TILES = (
+    (128, 128, 32, 64, 3, False),
+    (128, 128, 64, 32, 4, False),
+    (128, 128, 64, 64, 3, True),
+    (64, 128, 32, 64, 3, False),
+    (128, 128, 64, 32, 4, True),
+    (128, 128, 64, 64, 3, False),
+    (128, 256, 64, 64, 3, False),
+    (128, 256, 64, 64, 3, True),
+)
+_SIMT_TILES = (
+    (64, 64, 128, 3),
+    (128, 64, 128, 3),
+    (128, 64, 256, 3),
+    (128, 128, 256, 2),
+    (128, 128, 256, 3),
+    (128, 128, 512, 3),
+)
 
 
 def _width(dtype: DType, aligned: bool, *sizes: int) -> int:

@@ -146,8 +146,10 @@ class Nvrtc:
         """Return the options that every kernel is compiled with."""
         kind = "sm" if self.makes_cubin else "compute"
         report = ("--ptxas-options=-v",) if self.makes_cubin else ()
+        # What newer versions find in a cache of their own comes without the output of ptxas.
+        fresh = ("--no-cache",) if self.version >= (12, 9) else ()
         # Bodies write their fused multiply-adds out; the compiler must not add others (see base.cuh).
-        return (f"--gpu-architecture={kind}_{sm}", "--std=c++14", "--fmad=false", *report)
+        return (f"--gpu-architecture={kind}_{sm}", "--std=c++14", "--fmad=false", *report, *fresh)
 
     def _fetch(self, what: str, program: ctypes.c_void_p) -> bytes:
         size = ctypes.c_size_t()

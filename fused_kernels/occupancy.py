@@ -1,8 +1,9 @@
 """How many blocks of a kernel fit on an SM together, from the limits that NVIDIA publishes for an architecture.
 
 Sources: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability" (blocks, threads, registers,
-shared memory), and the CUDA Occupancy Calculator of Nsight Compute (units of allocation). A device says the same of a
-loaded kernel (`LoadedKernel.blocks_per_sm`); this is for devices that are not there.
+shared memory), and the CUDA Occupancy Calculator of Nsight Compute (units of allocation). From sm_100 on: the traits of
+architectures in NVIDIA's CCCL (libcudacxx/include/cuda/__device/arch_traits.h), which name sm_101 by its later number,
+sm_110. A device says the same of a loaded kernel (`LoadedKernel.blocks_per_sm`); this is for those that are not there.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ LIMITS: dict[int, Limits] = {
         Limits(90, "H100, H200", 2048, 32, 228 * _KB, 227 * _KB, _KB, 128),
         Limits(100, "B200", 2048, 32, 228 * _KB, 227 * _KB, _KB, 128),
         Limits(101, "Jetson Thor (sm_110 from CUDA 13)", 1536, 24, 228 * _KB, 227 * _KB, _KB, 128),
+        Limits(110, "Jetson Thor", 1536, 24, 228 * _KB, 227 * _KB, _KB, 128),
         Limits(120, "GeForce RTX 50", 1536, 24, 100 * _KB, 99 * _KB, _KB, 128),
     )
 }

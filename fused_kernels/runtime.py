@@ -132,7 +132,14 @@ class Runtime(Protocol):
         ...
 
     def share(self, sms: int) -> Runtime:
-        """Return a runtime whose streams may use so many SMs only."""
+        """Return a runtime whose streams may use so many SMs only: the first of `divide`."""
+        ...
+
+    def divide(self, sms: int) -> tuple[Runtime, Runtime]:
+        """Return two runtimes that share the memory: one for exactly so many SMs, and one for all the others.
+
+        Each waits for its own streams only, so that work on one part can outlast a `synchronize` of the other.
+        """
         ...
 
     def delay(self, microseconds: float, stream: Handle | None = None) -> None:
@@ -142,6 +149,15 @@ class Runtime(Protocol):
     def clocks_mhz(self) -> dict[str, float]:
         """Return the clocks now, by domain; empty where they cannot be read."""
         ...
+
+
+def check_budget(facts: DeviceFacts, sms: int) -> None:
+    """Raise UsageError if a device cannot be divided into so many SMs and some others."""
+    if not 1 <= sms < facts.sms:
+        raise UsageError(
+            f"a budget of {sms} SMs leaves no SM on one side of {facts.name}, which has {facts.sms}; "
+            f"ask for 1 to {facts.sms - 1}."
+        )
 
 
 def address_of(array: object, wanted: Array, *, aligned: bool) -> int:

@@ -23,7 +23,7 @@ from nitro.errors import ToolError, UsageError
 
 from . import nvrtc
 from .compiling import compile_ahead, compile_one
-from .runtime import Argument, Buffer, DeviceFacts, Handle, LoadedKernel
+from .runtime import Argument, Buffer, DeviceFacts, Handle, LoadedKernel, check_budget
 from .strategies import Kernel
 
 WAY_OUT = "run `pip install cuda-core cuda-bindings` and use a machine with an NVIDIA driver"
@@ -63,6 +63,10 @@ def _driver() -> ModuleType:
         return importlib.import_module("cuda.cuda")
 
 
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class _StreamHandle:
     """A stream of somebody else, in the protocol that cuda.core understands."""
 
@@ -89,9 +93,9 @@ class CudaCoreRuntime:
             properties = self.device.properties
             major, minor = self.device.compute_capability
         except Exception as error:
-            text = str(error).strip().splitlines() or [type(error).__name__]
-            raise ToolError(f"no GPU can be used ({text[0]}); {WAY_OUT}.") from error
+            raise ToolError(f"no GPU can be used ({_first_line(error)}); {WAY_OUT}.") from error
         self._context: Any = None
+        self._streams: list[Any] = []
         self._buffers: dict[int, int] = {}
         self._modules: list[Any] = []
         self._graphs: list[Any] = []
@@ -237,7 +241,10 @@ class CudaCoreRuntime:
         lowest, highest = self._call("cuCtxGetStreamPriorityRange")
         options = self._core.StreamOptions(nonblocking=True, priority=int(highest if high_priority else lowest))
         owner = self._context if self._context is not None else self.device
-        return self._guarded("making a stream", lambda: owner.create_stream(options=options))
+        stream = self._guarded("making a stream", lambda: owner.create_stream(options=options))
+        if self._context is not None:
+            self._streams.append(stream)
+        return stream
 
     def join(self, stream: Handle | None, others: Sequence[Handle]) -> None:
         """Let a stream wait for what was submitted to others."""
@@ -261,8 +268,16 @@ class CudaCoreRuntime:
         return float(end - start)
 
     def synchronize(self) -> None:
-        """Wait for everything that was submitted, and report errors of kernels."""
-        self._call("cuCtxSynchronize")
+        """Wait for everything that was submitted, and report errors of kernels.
+
+        A budget of SMs waits for the streams that it made and for copies: the other SMs may stay busy.
+        """
+        if self._context is None:
+            self._call("cuCtxSynchronize")
+            return
+        self._call("cuStreamSynchronize", 0)
+        for stream in self._streams:
+            self._guarded("waiting", stream.sync)
 
     def capture(self, work: Callable[[Handle], None]) -> Handle:
         """Return a graph of what `work` submits to the stream it is given, and to streams that it forks and joins."""
@@ -282,24 +297,50 @@ class CudaCoreRuntime:
         self._call("cuGraphLaunch", graph, self._stream(stream).handle)
 
     def share(self, sms: int) -> CudaCoreRuntime:
-        """Return a runtime whose streams may use about so many SMs; its facts say how many it got.
+        """Return a runtime whose streams may use exactly so many SMs; errors are those of `divide`."""
+        return self.divide(sms)[0]
+
+    def divide(self, sms: int) -> tuple[CudaCoreRuntime, CudaCoreRuntime]:
+        """Return a runtime for exactly so many SMs and one for the others, as two green contexts.
 
         Raises:
+            UsageError: nothing is left on one side, or this runtime is a part of a GPU itself.
             ToolError: green contexts are not to be had here, or not of this size.
         """
+        check_budget(self.facts, sms)
+        if self._context is not None:
+            raise UsageError("a budget of SMs cannot be divided again; divide the whole GPU once.")
         if not hasattr(self._core, "SMResourceOptions"):
             raise ToolError("a budget of SMs needs cuda.core 1.0 or newer (green contexts); upgrade cuda-core.")
+        try:
+            every = self.device.resources.sm
+        except Exception as error:
+            raise ToolError(
+                f"{self.facts.name} and its driver have no budgets of SMs ({_first_line(error)}); "
+                "they need CUDA 12.4 or newer, or run on the whole GPU."
+            ) from error
+        steps = f"multiples of {every.coscheduled_alignment} from {every.min_partition_size} on"
+        try:
+            (group,), rest = every.split(self._core.SMResourceOptions(count=sms))
+        except Exception as error:
+            raise ToolError(
+                f"{self.facts.name} does not grant a budget of {sms} SMs ({_first_line(error)}); ask for {steps}."
+            ) from error
+        if group.sm_count != sms or rest.sm_count < 1:
+            raise ToolError(
+                f"{self.facts.name} grants {group.sm_count} SMs and {rest.sm_count} others in the place of {sms} and "
+                f"{self.facts.sms - sms}; ask for {steps}."
+            )
+        return self._part(group), self._part(rest)
 
-        def make() -> tuple[Any, int]:
-            groups, _ = self.device.resources.sm.split(self._core.SMResourceOptions(count=sms))
-            context = self.device.create_context(self._core.ContextOptions(resources=[groups[0]]))
-            return context, int(groups[0].sm_count)
-
-        context, got = self._guarded(f"a budget of {sms} SMs", make)
+    def _part(self, resource: Any) -> CudaCoreRuntime:
+        """Return a runtime that shares everything with this one but the SMs and streams."""
+        options = self._core.ContextOptions(resources=[resource])
         part = object.__new__(CudaCoreRuntime)
         part.__dict__.update(self.__dict__)
-        part._context = context
-        part.facts = replace(self.facts, sms=got)
+        part._context = self._guarded("making a green context", lambda: self.device.create_context(options))
+        part._streams = []
+        part.facts = replace(self.facts, sms=int(resource.sm_count))
         part._first = part.stream()
         return part
 

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from nitro.errors import ToolError
 
 from .nvrtc import Resources, cache_folder
-from .runtime import Argument, Buffer, DeviceFacts, Handle, LoadedKernel
+from .runtime import Argument, Buffer, DeviceFacts, Handle, LoadedKernel, check_budget
 from .strategies import CSRC, Kernel, check_kernel
 
 _FLAGS = ("-std=c++14", "-O1", "-ffp-contract=off", "-fPIC", "-shared", "-w")
@@ -190,7 +190,13 @@ class EmulatedRuntime:
 
     def share(self, sms: int) -> EmulatedRuntime:
         """Return a runtime with fewer SMs and the same memory."""
-        return EmulatedRuntime(replace(self.facts, sms=sms), self._memory)
+        return self.divide(sms)[0]
+
+    def divide(self, sms: int) -> tuple[EmulatedRuntime, EmulatedRuntime]:
+        """Return a runtime with so many SMs and one with the others, both with the same memory."""
+        check_budget(self.facts, sms)
+        part, rest = (replace(self.facts, sms=count) for count in (sms, self.facts.sms - sms))
+        return EmulatedRuntime(part, self._memory), EmulatedRuntime(rest, self._memory)
 
     def delay(self, microseconds: float, stream: Handle | None = None) -> None:
         """Do nothing: nothing runs ahead."""

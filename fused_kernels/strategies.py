@@ -178,7 +178,7 @@ def _launch_bound(bodies: tuple[Body, ...], strategy: Strategy) -> int:
         case Alone() | InterBlockStatic() | InterBlockTicket(drain=False):
             return made_for
         case Persistent():
-            return min(made_for, 2) if bodies[0].threads <= 256 else max(1, made_for - 1)
+            return made_for if bodies[0].threads <= 256 else max(1, made_for - 1)
         case InterBlockTicket():
             return max(1, made_for - 1)
         case _:

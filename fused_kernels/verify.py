@@ -141,7 +141,8 @@ def bodies_for(sm: int) -> tuple[tuple[ComputeBody, ...], tuple[MemoryBody, ...]
             replace(tensor, operation="convolution_1x1", asynchronous=False, stages=2, width=1),
         ]
         if sm >= 80:
-            compute.append(replace(tensor, operation="convolution_1x1", warp_n=64, tensor_depth=64))
+            deep = replace(tensor, operation="convolution_1x1", warp_n=64, tensor_depth=64)
+            compute += [deep, replace(deep, prefetch=True), replace(convolution, tile_n=128, stages=2)]
     memory = [
         MemoryBody("layer_norm", rows=8),
         MemoryBody("layer_norm", width=1, chunks=5),
@@ -151,7 +152,7 @@ def bodies_for(sm: int) -> tuple[tuple[ComputeBody, ...], tuple[MemoryBody, ...]
         MemoryBody("softmax", "float16", 1, 0),
         MemoryBody("skinny_gemm", rows=2),
         MemoryBody("skinny_gemm", "float16", 8, 2, 1, batch=4),
-        MemoryBody("embedding", chunks=2),
+        MemoryBody("embedding", chunks=2, rows=4),
         MemoryBody("embedding", "float16", 1, 4),
         MemoryBody("residual_gelu", rows=2),
         MemoryBody("residual_gelu", "float16", 8, 2),

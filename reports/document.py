@@ -231,7 +231,7 @@ def _shares(columns: tuple[blocks.Column, ...], rows: tuple[tuple[str, ...], ...
     ]
     flexible = [index for index, column in enumerate(columns) if column.flexible]
     fixed = sum(size for index, size in enumerate(needed) if index not in flexible)
-    room = max(_CELLS_ON_PAPER - fixed, _LEAST_FLEXIBLE * len(flexible))
+    room = max(_CELLS_ON_PAPER - fixed, _LEAST_FLEXIBLE * min(len(flexible), 2))
     wanted = sum(min(needed[index], _CELLS_ON_PAPER) for index in flexible)
     widths = [
         room * min(size, _CELLS_ON_PAPER) / wanted if index in flexible else float(size)

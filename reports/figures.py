@@ -36,8 +36,7 @@ def dressed(spec: Mapping[str, Any], *, width: int, scheme: str = "light", langu
 
 
 def name_labels(characters: int) -> Spec:
-    """Return how an axis shows names: a name of more than so many characters loses its middle, since paths differ at
-    the end.
+    """Return how an axis shows names: of a longer name than so many characters the middle goes, as paths end unalike.
 
     Left to itself, Vega finds how much of a name fits its `labelLimit` by measuring it again and again, which takes
     longer than the rest of the figure.

@@ -29,6 +29,8 @@ def quantity(text: str, value: float | None) -> Quantity:
 MISSING = quantity("–", None)
 _DURATIONS = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns"))
 _BYTES = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B"))
+# Power and energy of a small board, or of one item, lie below one.
+_SMALL_RATES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 _RATES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
 
@@ -127,6 +129,11 @@ def in_unit(value: float, unit: str) -> Quantity:
         return size(value)
     if unit in ("bytes/s", "Hz", "1/s", "items/s"):
         return rate(value, unit.replace("bytes", "B").replace("1/s", "/s"))
+    if unit in ("W", "J"):
+        scale, prefix = next((pair for pair in _SMALL_RATES if abs(value) >= pair[0]), (1.0, ""))
+        return quantity(f"{significant(value / scale)} {prefix}{unit}", value)
+    if unit == "degC":
+        return quantity(f"{value:.1f} °C", value)
     return count(value)
 
 

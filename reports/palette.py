@@ -14,6 +14,9 @@ COLOURS: dict[str, str] = {
     "graph": "#33b18f",
     "memcpy": "#66c5ab",
     "memset": "#99d8c7",
+    "overlap": "#44606f",
+    "total": "#5b6773",
+    "others": "#a9b2bb",
     "host_code": "#e69f00",
     "os_call": "#f0c566",
     "not_scheduled": "#b37b00",
@@ -55,3 +58,9 @@ SERIES: tuple[Series, ...] = (
     Series("#e69f00", (4, 4), "cross"),
     Series("#56b4e9", (1, 3), "triangle-down"),
 )
+
+# The two sides of a comparison.
+SIDES: dict[str, Series] = {
+    "before": Series("#7a8794", (5, 3), "square"),
+    "after": Series("#0072b2", (1, 0), "circle"),
+}

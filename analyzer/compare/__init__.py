@@ -12,8 +12,12 @@ comparison.devices[0].matching.rows                                # kernels bef
 from .comparability import NotComparable, Reason, reasons_against
 from .comparison import FORMAT_VERSION, Comparison, DeviceComparison, MetricEffect, compare
 from .matching import MatchedRow, Matching, MatchQuality, match_kernels
+from .phase_activity import PhaseActivity, PhaseSide
+from .phase_overlap import PairOfPhases, PhaseOverlap
+from .runs import Run
+from .saved import SavedRun, read_saved
 from .statistics import Effect, NoEffect, effect_of, holm
-from .story import Sentence, story_of
+from .story import Launches, Sentence, story_of
 from .waterfall import Parts, Step, Waterfall, parts_of, pooled, waterfall_of
 
 __all__ = [
@@ -21,14 +25,21 @@ __all__ = [
     "Comparison",
     "DeviceComparison",
     "Effect",
+    "Launches",
     "MatchQuality",
     "MatchedRow",
     "Matching",
     "MetricEffect",
     "NoEffect",
     "NotComparable",
+    "PairOfPhases",
     "Parts",
+    "PhaseActivity",
+    "PhaseOverlap",
+    "PhaseSide",
     "Reason",
+    "Run",
+    "SavedRun",
     "Sentence",
     "Step",
     "Waterfall",
@@ -38,6 +49,7 @@ __all__ = [
     "match_kernels",
     "parts_of",
     "pooled",
+    "read_saved",
     "reasons_against",
     "story_of",
     "waterfall_of",

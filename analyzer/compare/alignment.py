@@ -25,6 +25,8 @@ EXACT, SAME_NAME = 1.0, 0.6
 _LEAST_WEIGHT = 0.1
 _MOST_PAIRS = 1_000_000
 _HALF_BAND = 256
+# Cells of the table that are made at once: few enough to stay in the cache of a core.
+_CELLS_AT_ONCE = 1 << 17
 _LONGEST_REMEMBERED = 64
 _SKIP_ROW, _SKIP_COLUMN, _TAKE = range(3)
 
@@ -150,7 +152,8 @@ def _small(a: Tokens, b: Tokens, remembered: dict[bytes, tuple[Index, Index]]) -
 def _best(a: Tokens, b: Tokens, half_band: int) -> tuple[Index, Index]:
     """Return the alignment with the highest score whose places lie within a band around the diagonal.
 
-    With free gaps a row of the table is a running maximum, so that each row is a few array operations.
+    With free gaps a row of the table is a running maximum. What can be computed for many rows at once is, so that a row
+    itself costs three operations on its columns.
     """
     n, m = len(a), len(b)
     width = min(2 * half_band + 1, m)
@@ -158,18 +161,26 @@ def _best(a: Tokens, b: Tokens, half_band: int) -> tuple[Index, Index]:
     # best[c] is the score of the best alignment of the rows so far with the columns below low + c.
     best = np.zeros(width + 1)
     moves = np.zeros((n, width), np.uint8)
-    for row, low in enumerate(lows.tolist()):
-        step = low - int(lows[max(row - 1, 0)])
-        if step:
-            best = np.concatenate((best[step:], np.full(min(step, width + 1), best[-1])))[: width + 1]
-        part = slice(low, low + width)
-        quality = np.where(a.exact[row] == b.exact[part], EXACT, np.where(a.name[row] == b.name[part], SAME_NAME, 0.0))
-        taken = np.where(quality > 0, best[:-1] + quality * (a.time[row] + b.time[part]), -1.0)
-        following = np.maximum.accumulate(np.concatenate((best[:1], np.maximum(taken, best[1:]))))
-        moves[row] = np.where(
-            following[1:] == best[1:], _SKIP_ROW, np.where(following[1:] == following[:-1], _SKIP_COLUMN, _TAKE)
+    at_once = max(_CELLS_AT_ONCE // width, 1)
+    for first in range(0, n, at_once):
+        part = slice(first, min(first + at_once, n))
+        gain = _gains(a, b, part, lows[part], width)
+        before, after = np.empty((2, len(gain), width + 1))
+        for row, low in enumerate(lows[part].tolist(), start=first):
+            step = low - int(lows[max(row - 1, 0)])
+            if step:
+                best = np.concatenate((best[step:], np.full(min(step, width + 1), best[-1])))[: width + 1]
+            here = after[row - first]
+            before[row - first] = best
+            np.add(best[:-1], gain[row - first], out=here[1:])
+            here[0] = best[0]
+            np.maximum(here, best, out=here)
+            np.maximum.accumulate(here, out=here)
+            best = here
+        best = best.copy()
+        moves[part] = np.where(
+            after[:, 1:] == before[:, 1:], _SKIP_ROW, np.where(after[:, 1:] == after[:, :-1], _SKIP_COLUMN, _TAKE)
         )
-        best = following
     rows: list[int] = []
     columns: list[int] = []
     row, column = n - 1, m - 1
@@ -185,3 +196,15 @@ def _best(a: Tokens, b: Tokens, half_band: int) -> tuple[Index, Index]:
         if move != _SKIP_ROW:
             column -= 1
     return np.array(rows[::-1], np.intp), np.array(columns[::-1], np.intp)
+
+
+def _gains(a: Tokens, b: Tokens, rows: slice, lows: Index, width: int) -> Float64:
+    """Return what matching each of some rows with each column of its band adds to the score, shape (rows, width)."""
+    exact, name, time = b.exact, b.name, b.time
+    if width < len(b):
+        columns = lows[:, None] + np.arange(width)
+        exact, name, time = exact[columns], name[columns], time[columns]
+    quality = np.where(name == a.name[rows, None], SAME_NAME, 0.0)
+    quality[exact == a.exact[rows, None]] = EXACT
+    quality *= time + a.time[rows, None]
+    return quality

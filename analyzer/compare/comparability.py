@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -17,12 +17,17 @@ from nitro.errors import NitroError
 from ..intervals import Intervals
 from ..message import joined, message
 from ..nvtx import family_of
+from ..operations import Kind
 from ..samples import FEWEST_SAMPLES
 from ..trace import Device
 from ..view import View
 from .quantities import percent_text
 
+if TYPE_CHECKING:
+    from .saved import SavedRun
+
 Level = Literal["refuse", "warn"]
+T = TypeVar("T")
 
 KEYS: dict[str, str] = {
     "device": message("the name of the GPU"),
@@ -38,6 +43,7 @@ KEYS: dict[str, str] = {
     "iteration_names": message("what marks the iterations"),
     "batch": message("items per iteration"),
     "workload": message("whether both sides run anything in common"),
+    "saved": message("whether runs are traces or saved analyses"),
     "duplicate_runs": message("whether every run is a capture of its own"),
 }
 CLOCK_REFUSE, CLOCK_WARN = 0.05, 0.01
@@ -86,9 +92,7 @@ def reasons_against(before: Sequence[View], after: Sequence[View], devices: tupl
         *_workload_reasons(sides),
         *_duplicate_reasons(sides),
     ]
-    return tuple(
-        sorted(dict.fromkeys(found), key=lambda reason: (reason.level != "refuse", list(KEYS).index(reason.key)))
-    )
+    return _sorted(found)
 
 
 def refused(reasons: Iterable[Reason], allow: Iterable[str] = ()) -> tuple[Reason, ...]:
@@ -139,6 +143,75 @@ def clock_of(view: View, device_id: int) -> Clock | None:
 Sides = tuple[tuple[View, ...], tuple[View, ...]]
 
 
+def reasons_against_saved(
+    before: Sequence[SavedRun], after: Sequence[SavedRun], devices: tuple[int, int]
+) -> tuple[Reason, ...]:
+    """Return what speaks against comparing two sides that are known from saved analyses, refusals first."""
+    sides = (tuple(before), tuple(after))
+
+    def device(name: str) -> Callable[[SavedRun, int], object]:
+        def fact(run: SavedRun, side: int) -> object:
+            return next((getattr(d, name) for d in run.run.devices if d.device_id == devices[side]), None)
+
+        return fact
+
+    def option(name: str) -> Callable[[SavedRun, int], object]:
+        return lambda run, _side: run.run.capture.options.get(name)
+
+    def tool(run: SavedRun, _side: int) -> object:
+        source = run.run.source
+        return f"{source.tool} {source.tool_version}" if source.tool_version else None
+
+    def family(run: SavedRun, _side: int) -> object:
+        names = run.run.window.get("iteration_names") or [None]
+        return names[0] and family_of(names[0])
+
+    found = [
+        Reason("warn", "saved", _ONLY_SUMS, "", ""),
+        *_differing(sides, device("name"), "refuse", "device", message("the GPU")),
+        *_differing(sides, device("sm_count"), "refuse", "sm_count", message("the number of multiprocessors")),
+        *_differing(sides, option("driver_version"), "warn", "driver", message("the driver")),
+        *_differing(sides, tool, "warn", "tool", message("the profiler")),
+        *_differing(
+            sides, option("cuda_graph_trace"), "refuse", "capture", message("the way in which CUDA graphs are traced")
+        ),
+        *_differing(
+            sides, lambda run, _: run.run.window["mode"], "warn", "window", message("the choice of the window")
+        ),
+        *_differing(sides, family, "refuse", "iteration_names", message("the name of the iterations")),
+    ]
+    counts = [_texts(run.run.iterations for run in side) for side in sides]
+    if any(not run.run.iterations for side in sides for run in side):
+        text = message("a saved analysis has no iterations ({before} and {after})", before=counts[0], after=counts[1])
+        found.append(Reason("refuse", "iterations", text, *counts))
+    names = [{name for run in side for kernels in run.kernels.values() for name in kernels} for side in sides]
+    if all(names) and not names[0] & names[1]:
+        text = message("the sides share no kernel name, and a saved analysis tells nothing else to match them by")
+        found.append(Reason("warn", "workload", text, *(str(len(side)) for side in names)))
+    for side in sides:
+        seen = set()
+        for run in side:
+            facts = (run.run.source.file_name, run.run.window["start_ns"], run.run.window["end_ns"])
+            name = run.run.source.file_name
+            if facts in seen:
+                text = message("{name} stands twice on a side, and a run counted twice hides how runs vary", name=name)
+                found.append(Reason("refuse", "duplicate_runs", text, name, name))
+            seen.add(facts)
+    return _sorted(found)
+
+
+_ONLY_SUMS = message(
+    "a run is a saved analysis, which holds sums alone: kernels are matched by name, not across fusion, and there are "
+    "no NVTX paths of idle time, no overlap of phases and no sampled activity by phase; compare the traces to see them"
+)
+
+
+def _sorted(found: Iterable[Reason]) -> tuple[Reason, ...]:
+    return tuple(
+        sorted(dict.fromkeys(found), key=lambda reason: (reason.level != "refuse", list(KEYS).index(reason.key)))
+    )
+
+
 def _text(value: object) -> str:
     return value if isinstance(value, str) else str(value)
 
@@ -148,7 +221,9 @@ def _texts(values: Iterable[object]) -> str:
     return joined(", ", known)
 
 
-def _differing(sides: Sides, fact: Callable[[View, int], object], level: Level, key: str, what: str) -> list[Reason]:
+def _differing(
+    sides: tuple[tuple[T, ...], tuple[T, ...]], fact: Callable[[T, int], object], level: Level, key: str, what: str
+) -> list[Reason]:
     """Return a reason if a fact differs between any two runs that know it."""
     values = [[fact(view, side) for view in views] for side, views in enumerate(sides)]
     known = {str(value) for side in values for value in side if value is not None}
@@ -228,9 +303,7 @@ def _recording_reasons(sides: Sides) -> list[Reason]:
         *_differing(sides, option("cpu_architecture"), "refuse", "device", message("the CPU architecture")),
         *_differing(sides, tool, "warn", "tool", message("the profiler")),
         # By node, a graph's kernels are seen; by graph, only its launches.
-        *_differing(
-            sides, option("cuda_graph_trace"), "refuse", "capture", message("the way in which CUDA graphs are traced")
-        ),
+        *_differing(sides, _graph_trace, "refuse", "capture", message("the way in which CUDA graphs are traced")),
         *_differing(
             sides, option("gpu_metrics_frequency_hz"), "warn", "capture", message("the sampling frequency of the GPU")
         ),
@@ -239,6 +312,14 @@ def _recording_reasons(sides: Sides) -> list[Reason]:
         what = message("whether `{table}` was recorded", table=name)
         reasons += _differing(sides, recorded(name), "warn", "capture", what)
     return reasons
+
+
+def _graph_trace(view: View, _side: int) -> object:
+    """Return how CUDA graphs were traced; `None` for a run that has none, where it makes no difference."""
+    nodes = view.trace.table_or_empty("kernels")["graph_node_id"]
+    if not (view.operations.kind == Kind.GRAPH).any() and nodes.null_count() == len(nodes):
+        return None
+    return view.trace.capture.options.get("cuda_graph_trace")
 
 
 def _window_reasons(sides: Sides) -> list[Reason]:

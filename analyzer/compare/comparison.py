@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -16,9 +18,20 @@ from ..message import message
 from ..operations import NO_ROW, Kind
 from ..trace import Trace
 from ..view import DeviceView, View
-from .comparability import KEYS, NotComparable, Reason, raise_if_refused, reasons_against
-from .matching import Matching, match_kernels
+from .comparability import (
+    KEYS,
+    NotComparable,
+    Reason,
+    raise_if_refused,
+    reasons_against,
+    reasons_against_saved,
+)
+from .matching import Matching, match_kernels, match_names
+from .phase_activity import PhaseActivity, phase_activities
 from .phase_overlap import PhaseOverlap, phase_overlaps
+from .runs import Run, run_of
+from .saved import SavedRun, saved_runs
+from .sequence import Sequence as KernelSequence
 from .sequence import merged, sequence_of
 from .statistics import (
     PERCENTILES,
@@ -33,12 +46,14 @@ from .statistics import (
     verdict_sentence,
 )
 from .story import Launches, Sentence, story_of
-from .waterfall import Waterfall, parts_of, pooled, waterfall_of
+from .waterfall import Parts, Waterfall, parts_of, pooled, waterfall_of
 
 # History of the saved format, one line a version:
 # 1: first version.
 FORMAT_VERSION = 1
 
+# Each run in work needs its memory.
+_MOST_THREADS = 2
 GATED = ("iteration_period", "iteration_latency")
 
 
@@ -89,6 +104,7 @@ class DeviceComparison:
     launches: Launches
     metrics: tuple[MetricEffect, ...]
     story: tuple[Sentence, ...]
+    phases: tuple[PhaseActivity, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields for JSON."""
@@ -104,6 +120,7 @@ class DeviceComparison:
             },
             "metrics": [metric.to_dict() for metric in self.metrics],
             "story": [sentence.to_dict() for sentence in self.story],
+            "phases": [phase.to_dict() for phase in self.phases],
         }
 
 
@@ -115,8 +132,8 @@ class Comparison:
     comparison, refusals that were allowed included.
     """
 
-    before: tuple[View, ...]
-    after: tuple[View, ...]
+    before: tuple[View, ...] | tuple[SavedRun, ...]
+    after: tuple[View, ...] | tuple[SavedRun, ...]
     devices: tuple[DeviceComparison, ...]
     metrics: tuple[MetricEffect, ...]
     overlaps: tuple[PhaseOverlap, ...]
@@ -133,6 +150,15 @@ class Comparison:
         """The verdict on the iteration period."""
         return self.metrics[0].verdict
 
+    @property
+    def runs(self) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
+        """The runs before and after, as a report shows them."""
+
+        def of(runs: tuple[View, ...] | tuple[SavedRun, ...]) -> tuple[Run, ...]:
+            return tuple(run.run if isinstance(run, SavedRun) else run_of(run) for run in runs)
+
+        return of(self.before), of(self.after)
+
     def metric(self, name: str) -> MetricEffect | None:
         """Return the effects on a metric of the iteration, `None` where there is none."""
         return next((metric for metric in self.metrics if metric.metric == name), None)
@@ -141,25 +167,15 @@ class Comparison:
         """Return the JSON form.
 
         - `format_version`, `nitro_version`, `threshold`, `seed`, `is_paired`, `verdict`, `allowed`
-        - `before`, `after`: a list of runs, each with `source`, `capture`, `window`
+        - `before`, `after`: a list of runs, each with `source`, `capture`, `window`, `is_saved`
         - `reasons`: what speaks against the comparison, each with `level`, `key`, `text`, `before`, `after`
         - `metrics`: effects on metrics of the iteration, each with `metric`, `unit`, `is_gated`, `verdict`, `sentence`
           and `effects` by statistic
         - `phase_overlaps`: pairs of phases, ns of a mean iteration
         - `devices`: each with `waterfall` (steps that add up), `matching` (rows that add up), `launches_per_iteration`,
-          `metrics`, `story`
+          `metrics`, `story`, `phases` (sampled activity by NVTX phase)
         """
-
-        def runs(views: tuple[View, ...]) -> list[dict[str, Any]]:
-            return [
-                {
-                    "source": view.trace.source.to_dict(),
-                    "capture": view.trace.capture.to_dict(),
-                    "window": view.window.to_dict(),
-                }
-                for view in views
-            ]
-
+        before, after = self.runs
         return {
             "format_version": self.format_version,
             "nitro_version": self.nitro_version,
@@ -168,8 +184,8 @@ class Comparison:
             "is_paired": self.is_paired,
             "verdict": self.verdict,
             "allowed": list(self.allowed),
-            "before": runs(self.before),
-            "after": runs(self.after),
+            "before": [run.to_dict() for run in before],
+            "after": [run.to_dict() for run in after],
             "reasons": [reason.to_dict() for reason in self.reasons],
             "metrics": [metric.to_dict() for metric in self.metrics],
             "phase_overlaps": [pair.to_dict() for pair in self.overlaps],
@@ -178,8 +194,8 @@ class Comparison:
 
 
 def compare(
-    before: Sequence[View | Trace],
-    after: Sequence[View | Trace],
+    before: Sequence[View | Trace | SavedRun],
+    after: Sequence[View | Trace | SavedRun],
     *,
     mapping: Mapping[str, str] | None = None,
     threshold: float = THRESHOLD,
@@ -190,7 +206,8 @@ def compare(
     """Compare two sides of one or several runs each.
 
     Args:
-        before, after: the runs, at least one a side; a trace is looked at through its automatic window.
+        before, after: the runs, at least one a side; a trace is looked at through its automatic window. Where one of
+            them is a saved analysis, all are compared by what such a file holds, see `saved`.
         mapping: globs of kernel names before to globs of names after, see `match_kernels`.
         threshold: the smallest change that matters, as a share.
         allow: keys of reasons (`comparability.KEYS`) that do not stop the comparison.
@@ -203,9 +220,13 @@ def compare(
         nitro.errors.UsageError: a side has no run, a key to allow is unknown, the threshold is not positive, or sides
             that are paired differ in length.
     """
-    sides = (_views(before), _views(after))
     allowed = tuple(dict.fromkeys(allow))
-    _check(sides, allowed, threshold, is_paired=is_paired)
+    _check_options((before, after), allowed, threshold, is_paired=is_paired)
+    if any(isinstance(run, SavedRun) for run in (*before, *after)):
+        return _compare_saved(before, after, allowed, threshold, seed, is_paired)
+    sides = (_views(before), _views(after))
+    measured = _measured(sides)
+    _check_work(sides)
     pairs = _device_pairs(sides)
     reasons = tuple(dict.fromkeys(reason for pair in pairs for reason in reasons_against(*sides, pair)))
     raise_if_refused(reasons, allowed)
@@ -213,7 +234,9 @@ def compare(
     return Comparison(
         before=sides[0],
         after=sides[1],
-        devices=tuple(_device_comparison(sides, pair, overlaps, mapping, threshold, seed, is_paired) for pair in pairs),
+        devices=tuple(
+            _device_comparison(sides, measured, pair, overlaps, mapping, threshold, seed, is_paired) for pair in pairs
+        ),
         metrics=_iteration_metrics(sides, threshold, seed, is_paired),
         overlaps=overlaps,
         reasons=reasons,
@@ -227,20 +250,25 @@ def compare(
 Sides = tuple[tuple[View, ...], tuple[View, ...]]
 
 
-def _views(runs: Sequence[View | Trace]) -> tuple[View, ...]:
-    return tuple(run if isinstance(run, View) else View(run) for run in runs)
+def _views(runs: Sequence[View | Trace | SavedRun]) -> tuple[View, ...]:
+    return tuple(run if isinstance(run, View) else View(run) for run in runs if not isinstance(run, SavedRun))
 
 
-def _check(sides: Sides, allowed: Sequence[str], threshold: float, *, is_paired: bool) -> None:
-    for views, side in zip(sides, ("before", "after"), strict=True):
-        if not views:
+def _check_work(sides: Sides) -> None:
+    for view in (*sides[0], *sides[1]):
+        if not len(view.operations):
+            raise InputError(
+                f"{view.trace.source.file_name}: the trace has no GPU operation, so there is nothing to compare; "
+                "record with `nsys profile --trace=cuda,nvtx`."
+            )
+
+
+def _check_options(
+    sides: tuple[Sequence[object], Sequence[object]], allowed: Sequence[str], threshold: float, *, is_paired: bool
+) -> None:
+    for runs, side in zip(sides, ("before", "after"), strict=True):
+        if not runs:
             raise UsageError(f"a comparison needs at least one run on each side, and --{side} has none.")
-        for view in views:
-            if not len(view.operations):
-                raise InputError(
-                    f"{view.trace.source.file_name}: the trace has no GPU operation, so there is nothing to compare; "
-                    "record with `nsys profile --trace=cuda,nvtx`."
-                )
     unknown = [key for key in allowed if key not in KEYS]
     if unknown:
         raise UsageError(f"--allow {unknown[0]} is unknown; choose from {', '.join(KEYS)}.")
@@ -257,6 +285,15 @@ def _device_pairs(sides: Sides) -> tuple[tuple[int, int], ...]:
         NotComparable: the runs of one side have no device in common.
     """
     used = [set.intersection(*(set(view.operations.device_ids) for view in views)) for views in sides]
+    return _paired_devices(used, lambda side, device_id: _device(sides[side][0], device_id).busy.total)
+
+
+def _paired_devices(used: Sequence[set[int]], work: Callable[[int, int], float]) -> tuple[tuple[int, int], ...]:
+    """Return the devices of both sides in pairs; `work` tells how much a device of a side worked.
+
+    Raises:
+        NotComparable: the runs of one side have no device in common.
+    """
     if not all(used):
         raise NotComparable(
             message("the runs of one side use different GPUs; choose one with --device, or compare them one by one")
@@ -265,18 +302,43 @@ def _device_pairs(sides: Sides) -> tuple[tuple[int, int], ...]:
     if common:
         return tuple((device_id, device_id) for device_id in common)
 
-    def busiest(views: tuple[View, ...], ids: set[int]) -> int:
-        return max(sorted(ids), key=lambda device_id: _device(views[0], device_id).busy.total)
-
-    return ((busiest(sides[0], used[0]), busiest(sides[1], used[1])),)
+    busiest = [max(sorted(ids), key=lambda device_id: work(side, device_id)) for side, ids in enumerate(used)]
+    return ((busiest[0], busiest[1]),)
 
 
 def _device(view: View, device_id: int) -> DeviceView:
     return next(device for device in view.devices if device.device_id == device_id)
 
 
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """What a device of a run consists of, and the typical sequence of its kernels."""
+
+    parts: Parts
+    sequence: KernelSequence
+
+
+Measured = tuple[tuple[dict[int, _Measured], ...], tuple[dict[int, _Measured], ...]]
+
+
+def _measured(sides: Sides) -> Measured:
+    """Return every device of every run, measured; runs side by side, since reading and numpy leave cores idle."""
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as pool:
+        # Both sides together, so that the threads are never out of work between them.
+        made = list(pool.map(_measured_devices, (*sides[0], *sides[1])))
+    return tuple(made[: len(sides[0])]), tuple(made[len(sides[0]) :])
+
+
+def _measured_devices(view: View) -> dict[int, _Measured]:
+    return {
+        device.device_id: _Measured(parts_of(view, device.device_id), sequence_of(view, device))
+        for device in view.devices
+    }
+
+
 def _device_comparison(
     sides: Sides,
+    measured: Measured,
     pair: tuple[int, int],
     overlaps: Sequence[PhaseOverlap],
     mapping: Mapping[str, str] | None,
@@ -284,27 +346,113 @@ def _device_comparison(
     seed: int,
     is_paired: bool,
 ) -> DeviceComparison:
-    runs = [[parts_of(view, device_id) for view in views] for views, device_id in zip(sides, pair, strict=True)]
+    known = [[run[device_id] for run in side] for side, device_id in zip(measured, pair, strict=True)]
+    runs = [[run.parts for run in side] for side in known]
     waterfall = waterfall_of(pooled(runs[0]), pooled(runs[1]))
-    sequences = [
-        merged([sequence_of(view, _device(view, device_id)) for view in views])
-        for views, device_id in zip(sides, pair, strict=True)
-    ]
+    sequences = [merged([run.sequence for run in side]) for side in known]
     matching = match_kernels(sequences[0], sequences[1], mapping)
     if matching.delta_ns != waterfall.delta_of("kernel"):
         raise AssertionError("the matched kernels do not add up to the kernel step of the waterfall")
     launches = Launches(*(_launches(views, device_id) for views, device_id in zip(sides, pair, strict=True)))
+    metrics = _device_metrics(runs, threshold, seed, is_paired)
+    return DeviceComparison(
+        *pair,
+        waterfall,
+        matching,
+        launches,
+        metrics,
+        story_of(waterfall, matching, launches, overlaps),
+        phase_activities(*sides, pair),
+    )
+
+
+def _device_metrics(
+    runs: Sequence[Sequence[Parts]], threshold: float, seed: int, is_paired: bool
+) -> tuple[MetricEffect, ...]:
+    """Return the effects on work and idle time of a device."""
     columns = {
         "gpu_work": [[float(run.work_ns) for run in side] for side in runs],
         "gpu_idle": [[float(run.idle_ns) for run in side] for side in runs],
     }
-    metrics = tuple(
+    return tuple(
         _metric_effect(name, "ns", tuple(_single(side) for side in values), ("mean",), threshold, seed, is_paired)
         for name, values in columns.items()
     )
-    return DeviceComparison(
-        *pair, waterfall, matching, launches, metrics, story_of(waterfall, matching, launches, overlaps)
+
+
+def _compare_saved(
+    before: Sequence[View | Trace | SavedRun],
+    after: Sequence[View | Trace | SavedRun],
+    allowed: tuple[str, ...],
+    threshold: float,
+    seed: int,
+    is_paired: bool,
+) -> Comparison:
+    """Compare sides of which at least one run is a saved analysis."""
+    sides = tuple(
+        saved_runs([View(run) if isinstance(run, Trace) else run for run in runs]) for runs in (before, after)
     )
+    used = [set.intersection(*(set(run.device_ids) for run in runs)) for runs in sides]
+    pairs = _paired_devices(used, lambda side, device_id: sides[side][0].value("gpu_busy", device_id) or 0)
+    reasons = tuple(
+        dict.fromkeys(reason for pair in pairs for reason in reasons_against_saved(sides[0], sides[1], pair))
+    )
+    raise_if_refused(reasons, allowed)
+    return Comparison(
+        before=sides[0],
+        after=sides[1],
+        devices=tuple(_saved_device(sides, pair, threshold, seed, is_paired) for pair in pairs),
+        metrics=_saved_metrics(sides, threshold, seed, is_paired),
+        overlaps=(),
+        reasons=reasons,
+        allowed=allowed,
+        threshold=threshold,
+        seed=seed,
+        is_paired=is_paired,
+    )
+
+
+def _saved_device(
+    sides: Sequence[Sequence[SavedRun]], pair: tuple[int, int], threshold: float, seed: int, is_paired: bool
+) -> DeviceComparison:
+    runs = [[run.parts(device_id) for run in side] for side, device_id in zip(sides, pair, strict=True)]
+    waterfall = waterfall_of(pooled(runs[0]), pooled(runs[1]))
+    kernels = [[run.kernels.get(device_id, {}) for run in side] for side, device_id in zip(sides, pair, strict=True)]
+    iterations = (waterfall.before.iterations, waterfall.after.iterations)
+    matching = match_names(kernels[0], kernels[1], iterations)
+    if matching.delta_ns != waterfall.delta_of("kernel"):
+        raise ValueError("the kernels of a saved analysis do not add up to its kernel time")
+    counts = [sum(run.executions(device_id) for run in side) for side, device_id in zip(sides, pair, strict=True)]
+    launches = Launches(*(Fraction(count, number) for count, number in zip(counts, iterations, strict=True)))
+    metrics = _device_metrics(runs, threshold, seed, is_paired)
+    return DeviceComparison(*pair, waterfall, matching, launches, metrics, story_of(waterfall, matching, launches))
+
+
+def _saved_metrics(
+    sides: Sequence[Sequence[SavedRun]], threshold: float, seed: int, is_paired: bool
+) -> tuple[MetricEffect, ...]:
+    """Return the effects on period and latency from the percentiles that every run knows."""
+    made = []
+    for metric in GATED:
+        known = [[run.statistics(metric) for run in side] for side in sides]
+        shared = [
+            name
+            for name in ("p50", "p90", "p99", "mean")
+            if all(name in statistics for side in known for statistics in side)
+        ]
+        effects = tuple(
+            effect_of(
+                *([statistics[name] for statistics in side] for side in known),
+                threshold=threshold,
+                statistic=name,
+                is_paired=is_paired,
+                seed=seed,
+            )
+            for name in shared
+        )
+        if effects:
+            made.append(MetricEffect(metric, "ns", is_gated=True, effects=effects))
+    return _together(made)
 
 
 def _launches(views: Sequence[View], device_id: int) -> Fraction:

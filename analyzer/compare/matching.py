@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable, Mapping
+from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
@@ -32,7 +33,9 @@ from .alignment import Tokens, align
 from .sequence import Dim3, KernelKey, Sequence
 
 Kind = Literal["one_to_one", "group", "only_before", "only_after"]
-How = Literal["exact", "geometry", "moved", "family", "order", "mapping", "none"]
+How = Literal["exact", "geometry", "moved", "family", "order", "mapping", "name", "none"]
+# Executions and summed ns of the kernels of a run, by name.
+NamedKernels = Mapping[str, tuple[int, int]]
 Label = Literal["unchanged", "faster", "slower", "fused_away", "new"]
 
 UNCHANGED = 0.02
@@ -40,6 +43,7 @@ UNCHANGED = 0.02
 DOUBTFUL_FACTOR = 1.5
 # The place of the path at the top of an iteration.
 _TOP = 0
+_NO_SHAPE: Dim3 = (0, 0, 0)
 TOP_OF_ITERATION = message("(directly in the iteration)")
 LABELS: Mapping[Label, str] = {
     "unchanged": message("unchanged"),
@@ -235,13 +239,64 @@ def match_kernels(before: Sequence, after: Sequence, mapping: Mapping[str, str] 
     pairs, anchors = _pairs(left, right, free_left, free_right, len(paths))
     groups += _between(left, right, free_left, free_right, anchors, len(paths))
     rows = [*_single_rows(left, right, pairs), *_group_rows(left, right, groups)]
-    rows.sort(key=lambda row: (-abs(row.delta_ns), -row.before_ns - row.after_ns, row.path, str(row.before)))
+    rows.sort(key=_by_change)
     return Matching(
         tuple(rows),
         Fraction(int(before.total_ns.sum()), before.iterations),
         Fraction(int(after.total_ns.sum()), after.iterations),
         tuple(unused),
     )
+
+
+def match_names(before: Items[NamedKernels], after: Items[NamedKernels], iterations: tuple[int, int]) -> Matching:
+    """Match the kernels of two sides by their full name alone, where nothing but sums is known.
+
+    Kernels that became others through fusion have no partner then.
+
+    Args:
+        before, after: the runs of each side.
+        iterations: of all runs of each side together.
+    """
+    sides = [_added(runs) for runs in (before, after)]
+    rows = []
+    for name in dict.fromkeys((*sides[0], *sides[1])):
+        members, numbers = [], []
+        for side, count in zip(sides, iterations, strict=True):
+            executions, total = side.get(name, (0, 0))
+            places = max(round(executions / count), 1)
+            members.append((Member(name, places, _NO_SHAPE, _NO_SHAPE),) if name in side else ())
+            numbers.append((Fraction(total, count), Fraction(executions, count)))
+        kind: Kind = "one_to_one" if all(members) else "only_before" if members[0] else "only_after"
+        rows.append(
+            MatchedRow(
+                kind,
+                "name" if all(members) else "none",
+                "",
+                members[0],
+                members[1],
+                1,
+                numbers[0][0],
+                numbers[1][0],
+                numbers[0][1],
+                numbers[1][1],
+            )
+        )
+    rows.sort(key=_by_change)
+    sums = [sum((total for _, total in side.values()), 0) for side in sides]
+    return Matching(tuple(rows), Fraction(sums[0], iterations[0]), Fraction(sums[1], iterations[1]))
+
+
+def _added(runs: Items[NamedKernels]) -> dict[str, tuple[int, int]]:
+    made: dict[str, tuple[int, int]] = {}
+    for run in runs:
+        for name, (executions, total) in run.items():
+            known = made.get(name, (0, 0))
+            made[name] = (known[0] + executions, known[1] + total)
+    return made
+
+
+def _by_change(row: MatchedRow) -> tuple[Fraction, Fraction, str, str]:
+    return -abs(row.delta_ns), -row.before_ns - row.after_ns, row.path, str((row.before, row.after))
 
 
 def _shared(before: Sequence, after: Sequence) -> tuple[_Side, _Side, list[str]]:

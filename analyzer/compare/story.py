@@ -25,6 +25,8 @@ SAME_WORK = 0.05
 LAUNCH_BOUND_IDLE = 0.3
 LAUNCH_BOUND_HOST = 0.5
 _OVERLAP_CHANGE = 0.05
+# How much of launches and of waiting has to go before it counts as relief.
+RELIEF = Fraction(1, 10)
 _MATCHED_ENOUGH = 0.5
 # What of the saved time has to come back before the sentence about the saving says so.
 _CAME_BACK = 0.1
@@ -77,12 +79,14 @@ def story_of(
     """Return the story: the mean period first, then work and launches, then what else changed, the largest first."""
     return (
         _period(waterfall),
-        *_launch_bound(waterfall),
+        *_launch_bound(waterfall, launches),
         *_graph(waterfall, launches),
+        *_relief(waterfall, launches),
+        *_left(waterfall, launches),
         *_work(waterfall, matching, launches),
         *_phases(overlaps),
         *_others(waterfall),
-        *_quality(matching),
+        *_quality(waterfall, matching),
     )
 
 
@@ -143,9 +147,15 @@ def is_launch_bound(idle_ratio: float, host_ratio: float) -> bool:
     return idle_ratio >= LAUNCH_BOUND_IDLE and host_ratio >= LAUNCH_BOUND_HOST
 
 
-def _launch_bound(waterfall: Waterfall) -> Iterator[Sentence]:
+def _launch_bound(waterfall: Waterfall, launches: Launches) -> Iterator[Sentence]:
     work = waterfall.before.work_ns
-    if not work or abs(waterfall.after.work_ns - work) > SAME_WORK * work:
+    # Where a graph took the launches over, its own sentence says what became of the waiting.
+    if (
+        not work
+        or _is_graph(waterfall, launches)
+        or _is_relieved(waterfall, launches)
+        or abs(waterfall.after.work_ns - work) > SAME_WORK * work
+    ):
         return
     before, after = _host_share(waterfall)
     if not (is_launch_bound(*before) and is_launch_bound(*after)):
@@ -176,8 +186,7 @@ def _launch_bound(waterfall: Waterfall) -> Iterator[Sentence]:
 
 
 def _graph(waterfall: Waterfall, launches: Launches) -> Iterator[Sentence]:
-    graph = waterfall.step("graph")
-    if graph.before or not graph.after or launches.delta >= 0:
+    if not _is_graph(waterfall, launches):
         return
     host = waterfall.delta_of(*HOST_CAUSES)
     sides = (waterfall.before, waterfall.after)
@@ -200,6 +209,66 @@ def _graph(waterfall: Waterfall, launches: Launches) -> Iterator[Sentence]:
             after=after,
         )
     yield Sentence("graph", text, host)
+
+
+def _is_graph(waterfall: Waterfall, launches: Launches) -> bool:
+    """Whether CUDA graphs, recorded as a whole, took over what was launched kernel by kernel."""
+    graph = waterfall.step("graph")
+    return not graph.before and bool(graph.after) and launches.delta < 0
+
+
+def _is_relieved(waterfall: Waterfall, launches: Launches) -> bool:
+    """Whether a launch-bound side launches less often and waits less for its host, for the same work."""
+    work, host = waterfall.before.work_ns, waterfall.before.per_iteration(*HOST_CAUSES)
+    return (
+        abs(waterfall.after.work_ns - work) <= SAME_WORK * work
+        and is_launch_bound(*_host_share(waterfall)[0])
+        and launches.delta <= -RELIEF * launches.before
+        and waterfall.delta_of(*HOST_CAUSES) <= -RELIEF * host
+    )
+
+
+def _relief(waterfall: Waterfall, launches: Launches) -> Iterator[Sentence]:
+    """Tell that launching less often paid, where no graph that was recorded as a whole says so already."""
+    if _is_graph(waterfall, launches) or not _is_relieved(waterfall, launches):
+        return
+    before, after = (duration_text(parts.per_iteration(*HOST_CAUSES)) for parts in (waterfall.before, waterfall.after))
+    text = message(
+        "the GPU does the same {work} of work with {removed} launches less: idle time in host code and launch calls "
+        "fell from {before} to {after}",
+        work=duration_text(waterfall.after.work_ns),
+        removed=count_text(launches.delta),
+        before=before,
+        after=after,
+    )
+    yield Sentence("launches", text, waterfall.delta_of(*HOST_CAUSES))
+
+
+def _left(waterfall: Waterfall, launches: Launches) -> Iterator[Sentence]:
+    """Tell what is left of the idle time once the launches are gone."""
+    after = waterfall.after
+    if not (_is_graph(waterfall, launches) or _is_relieved(waterfall, launches)) or not after.mean_period_ns:
+        return
+    share = float(after.idle_ns / after.mean_period_ns)
+    if share < LAUNCH_BOUND_IDLE:
+        return
+    cause = max((cause.id for cause in Cause), key=after.per_iteration)
+    paths = after.idle_paths.get(cause, {})
+    path = max(paths, key=lambda path: (paths[path], path), default=OUTSIDE_NVTX)
+    values = {
+        "share": percent_text(share),
+        "time": duration_text(after.per_iteration(cause)),
+        "cause": TITLES[cause],
+    }
+    if path in ("", OUTSIDE_NVTX):
+        text = message("the GPU is still idle for {share} of the iteration: {time} of it as {cause}", **values)
+    else:
+        text = message(
+            "the GPU is still idle for {share} of the iteration: {time} of it as {cause}, most of it in {path}",
+            path=path,
+            **values,
+        )
+    yield Sentence("left", text)
 
 
 def _work(waterfall: Waterfall, matching: Matching, launches: Launches) -> Iterator[Sentence]:
@@ -328,9 +397,18 @@ def _change_text(waterfall: Waterfall, step: Step) -> str:
     return message("idle time due to {what} fell by {time}, most of it in {path}", what=what, time=time, path=path)
 
 
-def _quality(matching: Matching) -> Iterator[Sentence]:
+def _quality(waterfall: Waterfall, matching: Matching) -> Iterator[Sentence]:
     quality = matching.quality
-    if (matching.before_ns or matching.after_ns) and quality.one_to_one + quality.grouped < _MATCHED_ENOUGH:
+    if not (matching.before_ns or matching.after_ns) or quality.one_to_one + quality.grouped >= _MATCHED_ENOUGH:
+        return
+    graph = waterfall.step("graph")
+    if bool(graph.before) != bool(graph.after):
+        text = message(
+            "kernels inside a CUDA graph that was recorded as a whole cannot be matched; record both sides with "
+            "--cuda-graph-trace=node to see them"
+        )
+        yield Sentence("match_quality", text)
+    else:
         text = message(
             "only {share} of the kernel time could be matched, so rows by kernel say little; NVTX ranges of the same "
             "names on both sides, or a mapping, help",

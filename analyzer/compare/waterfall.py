@@ -11,7 +11,7 @@ side are pooled: windows, parts and iterations are added up before the division.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -204,18 +204,32 @@ def parts_of_analysis(analysis: Analysis, device_id: int) -> Parts:
     Raises:
         ValueError: the device has no operation.
     """
-    window = analysis.value("window", device_id)
+    count = len(analysis.window.iterations)
+    return parts_of_values(lambda metric, by: analysis.value(metric, device_id, by), device_id, max(count - 1, 1))
+
+
+def parts_of_values(value: Callable[[str, str | None], float | None], device_id: int, iterations: int) -> Parts:
+    """Return what the window of a device consists of, from the measurements of an analysis, without NVTX paths.
+
+    Args:
+        value: returns the measurement of a metric on the device, by what it is a part of; `None` where there is none.
+        device_id: the device.
+        iterations: how many iterations the window holds, at least 1.
+
+    Raises:
+        ValueError: the device has no operation.
+    """
+    window = value("window", None)
     if window is None:
         raise ValueError(f"device {device_id} has no operation")
 
     def measured(metric: str, by: str | None = None) -> int:
-        return int(analysis.value(metric, device_id, by) or 0)
+        return int(value(metric, by) or 0)
 
     by_key = {key: measured(f"{key}_time_sum") for key in KINDS.values()}
     by_key[OVERLAP] = measured("overlap")
     by_key |= {cause.id: measured("gpu_idle_by_cause", cause.id) for cause in Cause}
-    count = len(analysis.window.iterations)
-    return Parts(device_id, int(window), max(count - 1, 1), by_key)
+    return Parts(device_id, int(window), iterations, by_key)
 
 
 def pooled(parts: Iterable[Parts]) -> Parts:

@@ -18,9 +18,7 @@ _PIPELINED = message("iterations overlap on the GPU, so none stands alone; only 
 _FEW = message("how iterations vary needs at least 4 periods in the window")
 _FEWEST_FOR_VARIATION = 4
 _NO_RANGE = message("latency needs an NVTX range around each iteration; only GPU periods are known here")
-_NO_BATCH = message(
-    "items per iteration are unknown; give them with --batch or as NVTX payload of the iteration ranges"
-)
+NO_BATCH = message("items per iteration are unknown; give them with --batch or as NVTX payload of the iteration ranges")
 
 
 def compute(view: View) -> Iterator[Result]:
@@ -62,9 +60,9 @@ def compute(view: View) -> Iterator[Result]:
         yield NotMeasured("iteration_latency", _NO_RANGE)
     per_second = view.periods / length * 1e9
     yield Measurement("iterations_per_s", per_second, "1/s", count=view.periods)
-    items = _items_per_iteration(view)
+    items = items_per_iteration(view)
     if items is None:
-        yield NotMeasured("throughput", _NO_BATCH)
+        yield NotMeasured("throughput", NO_BATCH)
     else:
         yield Measurement("throughput", items * per_second, "items/s", count=view.periods)
     launches = view.operations.launch[view.starts_in_window]
@@ -95,7 +93,8 @@ def _variation(periods: Int64, *, is_pipelined: bool) -> Iterator[Result]:
     yield Measurement("iteration_outliers", outliers, "1", count=len(periods))
 
 
-def _items_per_iteration(view: View) -> float | None:
+def items_per_iteration(view: View) -> float | None:
+    """Return how many items an iteration of the window has on average, `None` where nothing says so."""
     if view.scope.batch is not None:
         return float(view.scope.batch)
     # The last iteration only closes the window; its items are not among those that the window counts.

@@ -13,7 +13,6 @@ _GRAPHS_WHOLE = message(
     "CUDA graphs were traced as a whole, so the kernels inside them are not in the trace; record with "
     "--cuda-graph-trace=node, which costs some time per launch"
 )
-_NO_POWER = message("power is not part of an nsys trace; log it beside the run, with tegrastats on a Jetson")
 _NO_SCHEDULING = message(
     "thread scheduling was not recorded, so host code may hide time off the CPU; record with --cpuctxsw"
 )
@@ -22,13 +21,11 @@ _NO_SCHEDULING = message(
 def compute(view: View) -> Iterator[Result]:
     """State what the capture cannot show. It returns no numbers, only reasons with the way to record what is missing.
 
-    - `power`: watts and joules.
     - `kernels_in_graphs`: kernels of CUDA graphs, where graphs were traced as a whole.
     - `os_call`, `not_scheduled`: idle causes that need OS calls and scheduling records.
     - `launch_of_operation`: operations without API call, whose idle gaps are `unattributed`.
     """
     trace = view.trace
-    yield NotMeasured("power", _NO_POWER)
     if not view.devices:
         return
     graphs = trace.graph_launches
@@ -53,7 +50,7 @@ def compute(view: View) -> Iterator[Result]:
 METRIC = Metric(
     id="recording_limits",
     title=message("What the capture cannot show"),
-    provides=dict.fromkeys(("power", "kernels_in_graphs", "os_call", "not_scheduled", "launch_of_operation"), "reason"),
+    provides=dict.fromkeys(("kernels_in_graphs", "os_call", "not_scheduled", "launch_of_operation"), "reason"),
     needs=(),
     missing="",
     better="neither",

@@ -7,6 +7,7 @@ that it needs, and for no other row.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from ..hardware import integrated_memory_bandwidth
@@ -32,6 +33,8 @@ _RECORDED = {
 # nameEnum of TARGET_INFO_SYSTEM_ENV, which is there in every export, where the name column is not.
 _SYSTEM = {205: "driver_version", 601: "software_platform", 617: "l4t_version", 3: "cpu_architecture"}
 
+
+_QUARTER_S = 900
 
 # The text columns of the tables of GPUs; all others that are read hold integers.
 _TEXTS = ("name", "chipName")
@@ -64,7 +67,7 @@ def capture_facts(file: SqliteFile) -> Capture:
         for key, value in file.rows(sql, tuple(_SYSTEM)):
             options.setdefault(_SYSTEM[key], str(value))
     recorded = tuple(name for name, table in _RECORDED.items() if _has_rows(file, table))
-    return Capture(duration_ns, start_utc_ns, options, recorded)
+    return Capture(duration_ns, start_utc_ns, options, recorded, _utc_offset_s(file))
 
 
 def devices(file: SqliteFile) -> tuple[Device, ...]:
@@ -106,6 +109,20 @@ def _integer(file: SqliteFile, table: str, column: str) -> int | None:
         return None
     rows = file.rows(f"select {quoted(column)} from {quoted(table)} where typeof({quoted(column)}) = 'integer' limit 1")
     return rows[0][0] if rows else None
+
+
+def _utc_offset_s(file: SqliteFile) -> int | None:
+    """Return by how much the machine's wall clock was ahead of UTC, in whole quarters of an hour."""
+    table = "TARGET_INFO_SESSION_START_TIME"
+    if not {"utcTime", "localTime"} <= set(file.columns(table)):
+        return None
+    for utc, local in file.rows(f"select utcTime, localTime from {table} limit 1"):
+        try:
+            ahead = datetime.fromisoformat(str(local)) - datetime.fromisoformat(str(utc))
+        except (ValueError, TypeError):
+            return None
+        return round(ahead.total_seconds() / _QUARTER_S) * _QUARTER_S
+    return None
 
 
 def _dicts(file: SqliteFile, table: str) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ import polars as pl
 from nitro.errors import InputError
 
 from ..message import message
+from ..reader import Head, Reader
 from ..tables import TABLE_BY_NAME, TABLES
 from ..trace import Device, Source, Trace
 from ._nsys_columns import SOURCE_TABLE_BY_NAME, SourceTable
@@ -50,12 +51,18 @@ def read(path: Path) -> Trace:
             f"{path}: SQLite, but not an nsys export (it holds {found}); give a file made by "
             "`nsys export --type sqlite REPORT.nsys-rep`."
         )
+    return trace_of(file, FORMAT, path.stat().st_size)
+
+
+def trace_of(file: SqliteFile, format_id: str, size_bytes: int) -> Trace:
+    """Return the trace in an export of any form that answers as a `SqliteFile` does."""
+    path = file.path
     facts = export_facts(file)
     source = Source(
         # A name that is not UTF-8 has halves of letters in it, which no output can hold.
         file_name=path.name.encode(errors="replace").decode(),
-        format=FORMAT,
-        size_bytes=path.stat().st_size,
+        format=format_id,
+        size_bytes=size_bytes,
         tool=facts.get("EXPORT_PRODUCT_NAME", "NVIDIA Nsight Systems"),
         tool_version=facts.get("EXPORT_PRODUCT_VERSION"),
         schema_version=facts.get("EXPORT_SCHEMA_VERSION"),
@@ -94,7 +101,8 @@ class _TablesOnDemand(Mapping[str, pl.DataFrame | None]):
                 if name == "gpu_metric_samples":
                     self._loaded[name] = samples(self._file)
                 else:
-                    self._loaded[name] = self._load(SOURCE_TABLE_BY_NAME[name])
+                    source = SOURCE_TABLE_BY_NAME.get(name)
+                    self._loaded[name] = None if source is None else self._load(source)
             return self._loaded[name]
 
     def _load(self, table: SourceTable) -> pl.DataFrame | None:
@@ -268,3 +276,11 @@ def _nvtx_domains(file: SqliteFile) -> dict[tuple[int, int], str]:
         for tid, domain, name in reversed(file.rows(sql, (_NVTX_DOMAIN_CREATE,)))
         if None not in (tid, domain, name)
     }
+
+
+def _recognises(head: Head) -> bool:
+    return head.data.startswith(b"SQLite format 3\x00")
+
+
+# Asked last: other tools write SQLite too, and their readers know their tables.
+READER = Reader(FORMAT, message("Nsight Systems SQLite export"), "trace", _recognises, read, rank=90)

@@ -208,10 +208,15 @@ template <int kId, int kThreads>
 NITRO_DEVICE void named_barrier() {
   nitro_emulation::arrive(kId, kThreads);
 }
+NITRO_DEVICE int anew(int value) { return value; }
 NITRO_DEVICE void warp_barrier() { nitro_emulation::exchange(0); }
 NITRO_DEVICE float shuffle_xor(float value, int mask) {
   const int lane = nitro_emulation::machine.current % 32;
   return nitro_emulation::value_of<float>(nitro_emulation::exchange(value), lane ^ mask);
+}
+NITRO_DEVICE uint32 shuffle_xor(uint32 value, int mask) {
+  const int lane = nitro_emulation::machine.current % 32;
+  return nitro_emulation::value_of<uint32>(nitro_emulation::exchange(value), lane ^ mask);
 }
 NITRO_DEVICE uint32 shuffle_first(uint32 value) {
   return nitro_emulation::value_of<uint32>(nitro_emulation::exchange(value), 0);
@@ -280,8 +285,11 @@ NITRO_DEVICE void store_once(Element* to, const Pack<Element, kCount>& pack) {
   memcpy(to, &pack, sizeof(pack));
 }
 
+typedef char* Shared;
+NITRO_DEVICE Shared shared_at(const void* pointer) { return static_cast<char*>(const_cast<void*>(pointer)); }
+
 template <int kBytes>
-NITRO_DEVICE void copy_async(void* to_shared, const void* from, bool valid) {
+NITRO_DEVICE void copy_async(Shared to_shared, const void* from, bool valid) {
   check_alignment(to_shared, kBytes);
   if (valid) check_alignment(from, kBytes);
   auto& machine = nitro_emulation::machine;
@@ -318,10 +326,10 @@ struct EightWords {
 NITRO_DEVICE float low_half(uint32 word) { return half_bits_to_float(word & 0xffff); }
 NITRO_DEVICE float high_half(uint32 word) { return half_bits_to_float(word >> 16); }
 
-NITRO_DEVICE void load_matrices(uint32 (&fragment)[4], const void* row) {
+NITRO_DEVICE void load_matrices(uint32 (&fragment)[4], Shared row) {
   check_alignment(row, 16);
   const int lane = nitro_emulation::machine.current % 32;
-  const char* rows = nitro_emulation::exchange(row);
+  const char* rows = nitro_emulation::exchange(static_cast<const void*>(row));
   for (int m = 0; m < 4; m++)
     memcpy(&fragment[m],
            static_cast<const char*>(nitro_emulation::value_of<const void*>(rows, m * 8 + lane / 4)) + lane % 4 * 4, 4);

@@ -310,7 +310,8 @@ struct SkinnyGemm {
 };
 
 // y[t] = table[ids[t]] + positions[t % sequence]. An id outside the table gives a row of NaN: visible, and no wild read.
-// A piece is kChunks packs a lane of one token.
+// A unit is kRows tokens, a piece kChunks packs a lane of one of them; a unit takes the same packs of all its tokens
+// before the next packs, so that a piece is found without a division.
 template <typename Element, int kWidth, int kChunks, int kRows>
 struct Embedding {
   struct Params {
@@ -324,48 +325,51 @@ struct Embedding {
     int sequence;
   };
   static constexpr bool kBlockGranular = false;
-  static constexpr bool kAhead = true;
+  static constexpr bool kAhead = kRows > 1;
   static constexpr int kSpan = 32 * kWidth * kChunks;
+  // The row of the table comes from memory and is loaded ahead; that of the position comes from a cache.
   struct Piece {
     Pack<Element, kWidth> token[kChunks];
-    Pack<Element, kWidth> position[kChunks];
     int known;
   };
   typedef NoState State;
 
   NITRO_DEVICE int units(const Params& params) { return params.columns > 0 ? ceil_div(params.tokens, kRows) : 0; }
-  NITRO_DEVICE int pieces(const Params& params, int unit) {
-    return minimum(kRows, params.tokens - unit * kRows) * ceil_div(params.columns, kSpan);
-  }
+  NITRO_DEVICE int pieces(const Params& params, int) { return kRows * ceil_div(params.columns, kSpan); }
 
   NITRO_DEVICE void load(const Params& params, int lane, int unit, int piece, Piece& held) {
-    const int spans = ceil_div(params.columns, kSpan);
-    const int token = unit * kRows + piece / spans;
-    const int id = load_shared_by_all<int, 1>(params.ids + token).at[0];
+    const int token = unit * kRows + piece % kRows;
+    const int id = token < params.tokens ? load_shared_by_all<int, 1>(params.ids + token).at[0] : -1;
     held.known = id >= 0 && id < params.vocabulary;
     const Element* row = params.table + static_cast<size_t>(held.known ? id : 0) * params.columns;
-    const Element* position = params.positions + static_cast<size_t>(token % params.sequence) * params.columns;
 #pragma unroll
     for (int j = 0; j < kChunks; j++) {
-      const int column = (piece % spans) * kSpan + (j * 32 + lane) * kWidth;
-      const bool inside = column < params.columns;
-      held.token[j] =
-          inside && held.known ? load_shared_by_all<Element, kWidth>(row + column) : zero_pack<Element, kWidth>();
-      held.position[j] = inside ? load_shared_by_all<Element, kWidth>(position + column) : zero_pack<Element, kWidth>();
+      const int column = piece / kRows * kSpan + (j * 32 + lane) * kWidth;
+      held.token[j] = held.known && column < params.columns ? load_shared_by_all<Element, kWidth>(row + column)
+                                                            : zero_pack<Element, kWidth>();
     }
   }
 
   NITRO_DEVICE void consume(const Params& params, int lane, int unit, int piece, const Piece& held, State&) {
-    const int spans = ceil_div(params.columns, kSpan);
-    Element* y = params.y + static_cast<size_t>(unit * kRows + piece / spans) * params.columns;
+    const int token = unit * kRows + piece % kRows;
+    if (token >= params.tokens) return;
+    const uint32 place = static_cast<uint32>(token) % static_cast<uint32>(params.sequence);
+    const Element* position = params.positions + static_cast<size_t>(place) * params.columns;
+    Element* y = params.y + static_cast<size_t>(token) * params.columns;
+    Pack<Element, kWidth> added[kChunks];
 #pragma unroll
     for (int j = 0; j < kChunks; j++) {
-      const int column = (piece % spans) * kSpan + (j * 32 + lane) * kWidth;
+      const int column = piece / kRows * kSpan + (j * 32 + lane) * kWidth;
+      added[j] = column < params.columns ? load_shared_by_all<Element, kWidth>(position + column)
+                                         : zero_pack<Element, kWidth>();
+    }
+#pragma unroll
+    for (int j = 0; j < kChunks; j++) {
+      const int column = piece / kRows * kSpan + (j * 32 + lane) * kWidth;
       Pack<Element, kWidth> out;
 #pragma unroll
       for (int e = 0; e < kWidth; e++)
-        from_float(held.known ? to_float(held.token[j].at[e]) + to_float(held.position[j].at[e])
-                              : __int_as_float(0x7fc00000),
+        from_float(held.known ? to_float(held.token[j].at[e]) + to_float(added[j].at[e]) : __int_as_float(0x7fc00000),
                    out.at[e]);
       if (column < params.columns) store_once<Element, kWidth>(y + column, out);
     }

@@ -18,9 +18,17 @@ NITRO_DEVICE char* dynamic_shared() {
   return reinterpret_cast<char*>(nitro_dynamic_shared);
 }
 
+// The same value, and the compiler does not know it. What is computed from it in a loop is computed in every round, and
+// holds no register from one to the next.
+NITRO_DEVICE int anew(int value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
 NITRO_DEVICE void warp_barrier() { __syncwarp(); }
 
 NITRO_DEVICE float shuffle_xor(float value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
+NITRO_DEVICE uint32 shuffle_xor(uint32 value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
 NITRO_DEVICE uint32 shuffle_first(uint32 value) { return __shfl_sync(0xffffffffu, value, 0); }
 
 NITRO_DEVICE uint32 sm_id() {
@@ -97,7 +105,10 @@ NITRO_DEVICE void store_once(Element* to, const Pack<Element, kCount>& pack) {
   __stcs(reinterpret_cast<typename Transfer<sizeof(Element) * kCount>::Word*>(to), both.word);
 }
 
-NITRO_DEVICE uint32 shared_address(const void* pointer) {
+// A place in shared memory, for the instructions that take no pointer. It is half as wide as one, and a constant added to
+// it becomes part of the instruction, so these are added up instead of pointers.
+typedef uint32 Shared;
+NITRO_DEVICE Shared shared_at(const void* pointer) {
   uint32 address;
   asm("{ .reg .u64 wide; cvta.to.shared.u64 wide, %1; cvt.u32.u64 %0, wide; }" : "=r"(address) : "l"(pointer));
   return address;
@@ -105,22 +116,23 @@ NITRO_DEVICE uint32 shared_address(const void* pointer) {
 
 // Copies global memory to shared memory without waiting; where `valid` is false, zeros arrive and nothing is read.
 template <int kBytes>
-NITRO_DEVICE void copy_async(void* to_shared, const void* from, bool valid) {
+NITRO_DEVICE void copy_async(Shared to_shared, const void* from, bool valid) {
 #if NITRO_ARCH >= 800
   const int source_bytes = valid ? kBytes : 0;
   if (kBytes == 16) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to_shared)), "l"(from),
-                 "r"(source_bytes)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to_shared), "l"(from), "r"(source_bytes)
                  : "memory");
   } else {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(shared_address(to_shared)), "l"(from),
-                 "n"(kBytes), "r"(source_bytes)
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(to_shared), "l"(from), "n"(kBytes),
+                 "r"(source_bytes)
                  : "memory");
   }
 #else
   // Correct everywhere; older architectures use the staging through registers instead, which hides the latency.
   typedef typename Transfer<kBytes>::Word Word;
-  *static_cast<Word*>(to_shared) = valid ? *static_cast<const Word*>(from) : Word();
+  void* to;
+  asm("{ .reg .u64 wide; cvt.u64.u32 wide, %1; cvta.shared.u64 %0, wide; }" : "=l"(to) : "r"(to_shared));
+  *static_cast<Word*>(to) = valid ? *static_cast<const Word*>(from) : Word();
 #endif
 }
 NITRO_DEVICE void commit_copies() {
@@ -137,18 +149,17 @@ NITRO_DEVICE void wait_for_copies() {
 
 // Four 8x8 matrices of halves from shared memory, the fragments of m16n8k16; lane l gives the address of row l % 8 of
 // matrix l / 8.
-NITRO_DEVICE void load_matrices(uint32 (&fragment)[4], const void* row) {
+NITRO_DEVICE void load_matrices(uint32 (&fragment)[4], Shared row) {
 #if NITRO_ARCH >= 750
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(fragment[0]), "=r"(fragment[1]), "=r"(fragment[2]), "=r"(fragment[3])
-               : "r"(shared_address(row))
+               : "r"(row)
                : "memory");
 #endif
 }
 NITRO_DEVICE void multiply_m16n8k16(float (&sum)[4], const uint32 (&left)[4], uint32 right0, uint32 right1) {
 #if NITRO_ARCH >= 800
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
       "{%0, %1, %2, %3};"
       : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
       : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right0), "r"(right1));
@@ -162,7 +173,7 @@ NITRO_DEVICE void wmma_load_left(uint32 (&fragment)[8], const half_t* tile, int 
       "wmma.load.a.sync.aligned.m16n16k16.shared.row.f16 {%0, %1, %2, %3, %4, %5, %6, %7}, [%8], %9;"
       : "=r"(fragment[0]), "=r"(fragment[1]), "=r"(fragment[2]), "=r"(fragment[3]), "=r"(fragment[4]),
         "=r"(fragment[5]), "=r"(fragment[6]), "=r"(fragment[7])
-      : "r"(shared_address(tile)), "r"(stride)
+      : "r"(shared_at(tile)), "r"(stride)
       : "memory");
 #endif
 }
@@ -172,7 +183,7 @@ NITRO_DEVICE void wmma_load_right(uint32 (&fragment)[8], const half_t* tile, int
       "wmma.load.b.sync.aligned.m16n16k16.shared.col.f16 {%0, %1, %2, %3, %4, %5, %6, %7}, [%8], %9;"
       : "=r"(fragment[0]), "=r"(fragment[1]), "=r"(fragment[2]), "=r"(fragment[3]), "=r"(fragment[4]),
         "=r"(fragment[5]), "=r"(fragment[6]), "=r"(fragment[7])
-      : "r"(shared_address(tile)), "r"(stride)
+      : "r"(shared_at(tile)), "r"(stride)
       : "memory");
 #endif
 }
@@ -192,7 +203,7 @@ NITRO_DEVICE void wmma_store(float* tile, const float (&sum)[8], int stride) {
 #if NITRO_ARCH >= 700
   asm volatile(
       "wmma.store.d.sync.aligned.m16n16k16.shared.row.f32 [%0], {%1, %2, %3, %4, %5, %6, %7, %8}, %9;" ::"r"(
-          shared_address(tile)),
+          shared_at(tile)),
       "f"(sum[0]), "f"(sum[1]), "f"(sum[2]), "f"(sum[3]), "f"(sum[4]), "f"(sum[5]), "f"(sum[6]), "f"(sum[7]),
       "r"(stride)
       : "memory");

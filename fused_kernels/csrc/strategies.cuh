@@ -28,6 +28,14 @@ struct Slot {
 template <bool kBlockGranular>
 struct Granularity;
 
+// The context for one more unit: a tile needs all registers, so none may hold what follows from the thread's number.
+template <class Where>
+NITRO_DEVICE Where once_more(const Where& where) {
+  Where same = where;
+  same.thread = anew(where.thread);
+  return same;
+}
+
 // All threads of the block compute one unit together.
 template <>
 struct Granularity<true> {
@@ -45,7 +53,7 @@ struct Granularity<true> {
     NoHook hook;
 #pragma unroll 1
     for (int unit = where.block; unit < range.count; unit += where.blocks)
-      Body::tile(params, where, range.first + unit, hook);
+      Body::tile(params, once_more(where), range.first + unit, hook);
   }
   // Takes units from a counter until none is left. The next ticket is drawn while the present unit is computed.
   template <class Body, class Where>
@@ -60,7 +68,7 @@ struct Granularity<true> {
 #pragma unroll 1
     while (unit < static_cast<uint32>(range.count)) {
       if (where.thread == 0) next = atomic_increment(counter);
-      Body::tile(params, where, range.first + static_cast<int>(unit), hook);
+      Body::tile(params, once_more(where), range.first + static_cast<int>(unit), hook);
       if (where.thread == 0) slot->unit = static_cast<int>(next);
       where.barrier();
       unit = static_cast<uint32>(slot->unit);

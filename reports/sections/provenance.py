@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
-from nitro.analyzer import Analysis
+from nitro.analyzer import Analysis, Evidence, Placed
 from nitro.analyzer.message import joined, message
 
 from .. import numbers
@@ -32,9 +32,24 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
     if capture.options:
         options = (f"{name} = {value}" for name, value in sorted(capture.options.items()))
         rows.append((message("Capture options"), joined("; ", options)))
+    rows += [(message("Beside it"), _evidence(placed)) for placed in analysis.evidence]
     rows.append((message("Power mode"), message("not part of an nsys trace")))
     rows.append((message("Analysed with"), f"Nitro {analysis.nitro_version}"))
     return (KeyValues(tuple(rows)),)
+
+
+def _evidence(placed: Placed[Evidence]) -> str:
+    """Return which file lay beside the trace, how much of it was used, and what its reader noted."""
+    evidence = placed.evidence
+    text: str = message(
+        "{file} ({format}): {records} records, {left_out} left out",
+        file=evidence.source.file_name,
+        format=evidence.source.format,
+        records=numbers.count(evidence.records),
+        left_out=numbers.count(evidence.left_out),
+    )
+    digest = [f"SHA-256 {evidence.source.sha256}"] if evidence.source.sha256 is not None else []
+    return joined("; ", (text, *evidence.notes, *digest))
 
 
 SECTION = Section("provenance", message("Provenance"), 92, build, for_documents=True)

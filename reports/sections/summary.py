@@ -1,4 +1,4 @@
-"""The summary: the answer in two sentences and six key figures."""
+"""The summary: the answer in two sentences and six key figures, a seventh where power was logged."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
         _cause(analysis, device_id),
         _sm_active(analysis, device_id),
         _launches(analysis, device_id),
+        *_energy(analysis),
     )
     return (*(Paragraph(sentence, is_lead=True) for sentence in sentences), KeyFigures(figures))
 
@@ -107,6 +108,25 @@ def _lever(analysis: Analysis, device_id: int) -> Message:
 
 def _shortened(name: str, most: int = 48) -> str:
     return name if isinstance(name, Message) or len(name) <= most else name[: most - 1] + "…"
+
+
+def _energy(analysis: Analysis) -> tuple[KeyFigure, ...]:
+    """Return energy per item, or per iteration, or of the window; nothing where no power was logged."""
+    mean = analysis.parts("power").get("mean")
+    for metric, label in (
+        ("energy_per_item", message("Energy an item")),
+        ("energy_per_iteration", message("Energy an iteration")),
+        ("energy", message("Energy of the window")),
+    ):
+        found = analysis.find(metric)
+        if found is not None and found.error is not None and mean is not None:
+            note = message(
+                "± {error}, at {power} on average",
+                error=numbers.in_unit(found.error, "J"),
+                power=numbers.in_unit(mean.value, "W"),
+            )
+            return (KeyFigure(label, numbers.in_unit(found.value, "J"), note),)
+    return ()
 
 
 def _pace(analysis: Analysis, device_id: int) -> KeyFigure:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from nitro.errors import UsageError
@@ -58,4 +60,9 @@ def test_an_unknown_architecture_is_refused() -> None:
 
 
 def test_architectures_of_the_boards_and_newer_are_known() -> None:
-    assert set(LIMITS) == {53, 62, 72, 75, 80, 86, 87, 89, 90, 100, 101, 120}
+    assert set(LIMITS) == {53, 62, 72, 75, 80, 86, 87, 89, 90, 100, 101, 110, 120}
+
+
+def test_a_device_has_the_same_limits_under_both_its_numbers() -> None:
+    one, other = LIMITS[101], LIMITS[110]
+    assert replace(one, sm=110, devices=other.devices) == other

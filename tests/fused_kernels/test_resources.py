@@ -43,9 +43,14 @@ def test_limits_name_every_kernel_once(reports: list[ResourceReport]) -> None:
 
 
 def test_bodies_alone_do_not_spill_where_that_is_promised(reports: list[ResourceReport]) -> None:
-    """All of them from sm_72 on; 512 threads and width-1 convolutions have too few registers on sm_53 and sm_62."""
+    """From sm_72 on, all but those of 512 threads; width-1 convolutions have too few registers on sm_53 and sm_62.
+
+    Blocks of 512 threads get 64 registers a thread so that two of them fit. The convolution of 128 x 128 outputs has
+    64 sums a thread and two blocks as well; it was measured to be the fastest with the few bytes that it spills.
+    """
     for report in reports:
-        excused = report.sm < 70 and ("t512" in report.kernel or "_w1" in report.kernel)
+        excused = "t512" in report.kernel or "128x128_t256_a2" in report.kernel
+        excused = excused or (report.sm < 70 and "_w1" in report.kernel)
         if report.strategy == "alone" and not excused:
             assert spills(report) == 0, report.kernel
 

@@ -18,7 +18,7 @@ import click
 from nitro.errors import UsageError
 
 if TYPE_CHECKING:
-    from nitro.analyzer import Analysis
+    from nitro.analyzer import Analysis, Evidence, Source
     from nitro.reports.blocks import Language
     from nitro.reports.output import Paper, Settings
 
@@ -45,7 +45,7 @@ def _or_none(_ctx: click.Context, _param: click.Parameter, value: tuple[int, ...
 
 
 @click.command("analyze")
-@click.argument("traces", nargs=-1, required=True, metavar="TRACE...", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(path_type=Path))
 @click.option(
     "-o",
     "--output",
@@ -92,9 +92,24 @@ def _or_none(_ctx: click.Context, _param: click.Parameter, value: tuple[int, ...
 @click.option(
     "--pid", "pids", multiple=True, type=int, callback=_or_none, help="Look at this process only; may be repeated."
 )
-@click.option("--batch", type=click.IntRange(min=1), help="Items per iteration, for the throughput.")
+@click.option("--batch", type=click.IntRange(min=1), help="Items per iteration, for throughput and energy per item.")
+@click.option(
+    "--clock-offset",
+    "clock_offset_ns",
+    callback=_time_ns,
+    metavar="TIME",
+    help="Add this to the times of a log beside the trace, as 1.5s or -200ms; where the log has no times, its first "
+    "line since session start.",
+)
+@click.option(
+    "--log-interval",
+    "log_interval_ns",
+    callback=_time_ns,
+    metavar="TIME",
+    help="Time between the lines of a log without times.  [default: 1s, as of tegrastats]",
+)
 def command(
-    traces: tuple[Path, ...],
+    inputs: tuple[Path, ...],
     outputs: tuple[Path, ...],
     json_file: str | None,
     csv_dir: Path | None,
@@ -104,25 +119,38 @@ def command(
     paper: Paper | None,
     template: Path | None,
     assets: Path | None,
+    log_interval_ns: int | None,
     **scope: Any,
 ) -> None:
-    """Show where the time of a trace went.
+    """Show where the time and the energy of a run went.
 
-    TRACE is an nsys SQLite export, plain or compressed (xz, gz, zst). Several traces give one report with a chapter
-    for each. Title, author, lang, paper and template may also stand under [report] in nitro.toml.
+    INPUT is a trace (an nsys SQLite export, plain or compressed: xz, gz, zst) or what another tool recorded of the same
+    run, such as a tegrastats log: it is placed on the clock of the trace before it, or of the only one. What a file is,
+    its content tells. Several traces give one report with a chapter for each. Title, author, lang, paper and template
+    may also stand under [report] in nitro.toml.
     """
-    from nitro.analyzer import analyze, open_trace
+    from nitro.analyzer import analyze, open_inputs
     from nitro.reports import output
 
-    _check_outputs(traces, outputs, json_file, csv_dir)
+    _check_outputs(inputs, outputs, json_file)
     settings = _settings(lang, title, author, paper, template)
     documents = [file for file in outputs if _suffix(file) in output.FORMATS]
     with ExitStack() as stack:
         # What draws figures for paper takes a second to start, and may do so during the analysis.
         drawer = stack.enter_context(output.drawing()) if assets or ".pdf" in map(_suffix, outputs) else None
-        analyses = [analyze(open_trace(path), with_timeline=bool(documents or assets), **scope) for path in traces]
+        opened = open_inputs(inputs)
+        if not any(one.evidence for one in opened) and (log_interval_ns, scope["clock_offset_ns"]) != (None, None):
+            raise UsageError("--clock-offset and --log-interval are about a log beside the trace; give one too.")
+        if len(opened) > 1 and (json_file or csv_dir or ".json" in map(_suffix, outputs)):
+            raise UsageError("JSON and CSV take one trace; run them once for each trace.")
+        analyses = [
+            analyze(
+                one.trace, *_spaced(one.evidence, log_interval_ns), with_timeline=bool(documents or assets), **scope
+            )
+            for one in opened
+        ]
         if outputs or json_file is not None:
-            analyses = [_with_digest(analysis, path) for analysis, path in zip(analyses, traces, strict=True)]
+            analyses = [_with_digest(analysis, one.paths) for analysis, one in zip(analyses, opened, strict=True)]
         made = output.Documents(analyses, settings, drawer)
         for file in outputs:
             draw = output.FORMATS.get(_suffix(file))
@@ -144,8 +172,29 @@ def _suffix(file: Path) -> str:
     return file.suffix.lower()
 
 
-def _with_digest(analysis: Analysis, path: Path) -> Analysis:
-    return replace(analysis, source=replace(analysis.source, sha256=_digest(path)))
+def _with_digest(analysis: Analysis, paths: tuple[Path, ...]) -> Analysis:
+    """Return the analysis with the digests of its files: the trace's first, then those of the evidence."""
+    trace, *beside = paths
+    evidence = tuple(
+        replace(placed, evidence=replace(placed.evidence, source=_digested(placed.evidence.source, path)))
+        for placed, path in zip(analysis.evidence, beside, strict=True)
+    )
+    return replace(analysis, source=_digested(analysis.source, trace), evidence=evidence)
+
+
+def _digested(source: Source, path: Path) -> Source:
+    return source if path.is_dir() else replace(source, sha256=_digest(path))
+
+
+def _spaced(evidence: tuple[Evidence, ...], interval_ns: int | None) -> tuple[Evidence, ...]:
+    """Return the evidence, with so much time between the records of logs that carry none."""
+    from nitro.analyzer.power_log import PowerLog
+
+    if interval_ns is None:
+        return evidence
+    if interval_ns <= 0:
+        raise UsageError("--log-interval must be longer than nothing; give it as 100ms or 1s.")
+    return tuple(entry.respaced(interval_ns) if isinstance(entry, PowerLog) else entry for entry in evidence)
 
 
 def _settings(
@@ -180,9 +229,9 @@ def _whole(text: str) -> str:
 
 def _command_line(options: Mapping[str, Any]) -> str:
     """Return the command as it was given, files without their folders: where they lie is nobody's business."""
-    given = [*options["traces"], *options["outputs"], options["json_file"]]
-    given += [options[name] for name in ("csv_dir", "template", "assets")]
-    paths = {os.path.normpath(path) for path in given if path not in (None, "-")}
+    given = [part for value in options.values() for part in (value if isinstance(value, tuple) else (value,))]
+    files = [*(part for part in given if isinstance(part, Path)), options.get("json_file")]
+    paths = {os.path.normpath(path) for path in files if path not in (None, "-")}
     return _whole(shlex.join(("nitro-analyze", *(_without_folder(word, paths) for word in sys.argv[1:]))))
 
 
@@ -209,9 +258,7 @@ def _digest(path: Path) -> str:
         return digest.hexdigest()
 
 
-def _check_outputs(
-    traces: tuple[Path, ...], outputs: tuple[Path, ...], json_file: str | None, csv_dir: Path | None
-) -> None:
+def _check_outputs(inputs: tuple[Path, ...], outputs: tuple[Path, ...], json_file: str | None) -> None:
     """Refuse what cannot be written before any work is done."""
     from nitro.reports.output import SUFFIXES
 
@@ -222,12 +269,11 @@ def _check_outputs(
             known = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
             raise UsageError(f"{file}: cannot tell the format from the suffix; use {known}.")
     files = [*outputs, *([Path(json_file)] if json_file not in (None, "-") else [])]
-    one_each = json_file or csv_dir or ".json" in map(_suffix, outputs)
-    if len(traces) > 1 and one_each:
-        raise UsageError("JSON and CSV take one trace; run them once for each trace.")
     for file in files:
-        if any(file.resolve() == trace.resolve() for trace in traces):
-            raise UsageError(f"{file}: this is the trace itself, which is never written to; choose another name.")
+        if any(file.resolve() == given.resolve() for given in inputs):
+            raise UsageError(
+                f"{file}: this is the trace itself, or a file beside it, and never written to; choose another name."
+            )
 
 
 COMMAND = command

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nitro.errors import InputError, UsageError
+from nitro.errors import InputError, ToolError, UsageError
 
 if TYPE_CHECKING:
     from nitro.fused_kernels.pairs import Pair
     from nitro.fused_kernels.strategies import Kernel
+    from nitro.fused_kernels.study import Subject
 
 _DEFAULT_ARCHITECTURES = ("sm_53", "sm_62", "sm_72", "sm_87", "sm_90")
 
@@ -138,27 +139,171 @@ def verify_command(emulate: bool, json_to: str | None) -> None:
         sys.exit(1)
 
 
+_case_option = click.option(
+    "--case",
+    "patterns",
+    multiple=True,
+    metavar="PATTERN",
+    help="Cases fixed for the fusion study, by name or as 'gemm_f32+*'; may be given several times.",
+)
+_set_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="SIZE=N",
+    help="Another size, as first.rows=4096 or second.columns=768; may be given several times.",
+)
+
+
+def _subjects(names: tuple[str, ...], patterns: tuple[str, ...], settings: tuple[str, ...]) -> list[Subject]:
+    """Return the pairs and cases that were asked for; all pairs where none was."""
+    from nitro.fused_kernels.study import reshaped, subject_of, subjects
+
+    found = [subject_of(pair) for pair in _pairs(names)] if names or not patterns else []
+    found += subjects(patterns) if patterns else ()
+    return [reshaped(subject, settings) for subject in found]
+
+
 @group.command("bench", cls=_ListsPairs)
 @_pair_option
-@click.option("--samples", default=21, show_default=True, type=click.IntRange(min=3), help="Timings of every way.")
+@_case_option
+@_set_option
+@click.option(
+    "--strategy",
+    "strategies",
+    multiple=True,
+    metavar="NAME",
+    help="Only these ways: sequential, streams, graph, elastic, intra_block, inter_block_static, inter_block_ticket, "
+    "intra_thread, library. Default: all.",
+)
+@click.option("--samples", default=21, show_default=True, type=click.IntRange(min=3), help="Judging samples of a way.")
 @click.option(
     "--balance",
     type=click.FloatRange(min=0, min_open=True),
     metavar="RATIO",
     help="Scale the memory-bound layer until it takes RATIO times as long as the other.",
 )
+@click.option("--exhaustive", is_flag=True, help="Measure every way again, for the regret of the tuner; takes longer.")
 @_json_option
-def bench_command(names: tuple[str, ...], samples: int, balance: float | None, json_to: str | None) -> None:
-    """Time every way to run pairs of layers on the GPU: in turn, in streams, as graphs, elastic, and fused."""
-    from nitro.fused_kernels import open_runtime
-    from nitro.fused_kernels.bench import as_json, bench, table
+def bench_command(
+    names: tuple[str, ...],
+    patterns: tuple[str, ...],
+    settings: tuple[str, ...],
+    strategies: tuple[str, ...],
+    samples: int,
+    balance: float | None,
+    exhaustive: bool,
+    json_to: str | None,
+) -> None:
+    """Time pairs of layers on the GPU: in turn, in streams, as graphs, elastic, with cuBLAS or cuDNN, and fused.
 
-    pairs = _pairs(names)
+    Each way is tuned on samples of its own; the winners are timed again, in turn, on rotating inputs larger than twice
+    the L2, and the table shows those times: medians in microseconds, the gain of fusion over the best simple way with
+    its 95 % interval, over that or elastic streams, and over everything. `bound` is the largest possible gain.
+
+    \b
+    Examples:
+      nitro-analyze fuse bench --pair gemm+layer_norm --balance 0.9
+      nitro-analyze fuse bench --case 'conv3x3_f32+*' --json study.json
+      nitro-analyze fuse bench --pair conv3x3+gemv --set first.images=8 --set second.outputs=4096
+      nitro-analyze fuse bench --pair gemm+gemv --strategy sequential --strategy elastic --strategy intra_block
+    """  # noqa: D301
+    from dataclasses import replace
+
+    from nitro.fused_kernels import open_runtime
+    from nitro.fused_kernels.compile_queue import CompileQueue
+    from nitro.fused_kernels.library import open_library
+    from nitro.fused_kernels.study import Lab, families, measure, summarise, summary_text, table
+    from nitro.fused_kernels.study_store import document, identity_of, protocol_of
+
+    wanted = _subjects(names, patterns, settings)
+    chosen = families(strategies)
     runtime = open_runtime()
-    results = [bench(runtime, pair, samples=samples, balance=balance, progress=_say) for pair in pairs]
-    _write(as_json(results, runtime), json_to)
+    try:
+        library = open_library() if "library" in chosen else None
+    except ToolError as error:
+        click.echo(f"nitro-analyze: without cuBLAS and cuDNN: {error}", err=True)
+        library = None
+    with CompileQueue(runtime.facts.sm) as queue:
+        lab = Lab(runtime, queue, library, families=chosen)
+        lab.judging = replace(lab.judging, samples=samples)
+        results = []
+        for subject in wanted:
+            _say(f"{subject.name} …")
+            scaled = lab.balance(subject, balance) if balance else subject
+            results.append(measure(lab, scaled, exhaustive=exhaustive))
+    _write(document(results, identity_of(runtime, library), protocol_of(lab)), json_to)
     if json_to != "-":
         click.echo(table(results))
+        if patterns:
+            click.echo(summary_text(summarise(results)))
+
+
+@group.command("tune", cls=_ListsPairs)
+@_pair_option
+@_case_option
+@_set_option
+@click.option(
+    "--cache",
+    "cache_at",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Where choices are kept. Default: one file for each device in the user's cache.",
+)
+@click.option("--again", is_flag=True, help="Tune what is in the cache already once more.")
+@_json_option
+def tune_command(
+    names: tuple[str, ...],
+    patterns: tuple[str, ...],
+    settings: tuple[str, ...],
+    cache_at: Path | None,
+    again: bool,
+    json_to: str | None,
+) -> None:
+    """Choose how to run pairs of layers on this GPU, and remember it.
+
+    All strategies, tiles, numbers of warps and blocks, and preferences for shared memory compete; so do running one
+    after the other, in streams, and in elastic streams. A choice is tuned anew when the shapes, the driver, the
+    compiler or the kernels change; a cache from another GPU is refused.
+
+    \b
+    Examples:
+      nitro-analyze fuse tune --pair gemm+layer_norm
+      nitro-analyze fuse tune --case 'gemm_f16+*' --cache tuning.json
+      nitro-analyze fuse tune --pair conv3x3+gemv --set first.images=8 --again --json -
+    """  # noqa: D301
+    from nitro.fused_kernels import open_runtime
+    from nitro.fused_kernels.compile_queue import CompileQueue
+    from nitro.fused_kernels.tuner import TuningCache, choose_way, default_cache
+
+    wanted = _subjects(names, patterns, settings)
+    runtime = open_runtime()
+    cache = TuningCache(cache_at or default_cache(runtime.facts), runtime.facts)
+    rows = []
+    with CompileQueue(runtime.facts.sm) as queue:
+        for subject in wanted:
+            _say(f"{subject.name} …")
+            choice, tuning = choose_way(
+                runtime, subject.first, subject.second, cache=cache, queue=queue, remembered=not again
+            )
+            rows.append(
+                {
+                    "pair": subject.name,
+                    "choice": choice.candidate.name,
+                    "is_fused": choice.is_fused,
+                    "median_us": choice.median_us,
+                    "best_unfused_us": choice.unfused_us,
+                    "gain": choice.gain,
+                    "ways": len(tuning.race.ranked) if tuning else None,
+                }
+            )
+    _write(json.dumps({"cache": str(cache.path), "choices": rows}, indent=1), json_to)
+    if json_to != "-":
+        for row in rows:
+            source = f"{row['ways']} ways measured" if row["ways"] else "from the cache"
+            click.echo(f"{row['pair']}: {row['choice']}")
+            click.echo(f"  {row['median_us']:.1f} us, best unfused {row['best_unfused_us']:.1f} us, {source}")
+        click.echo(f"choices are in {cache.path}")
 
 
 COMMAND = group

@@ -14,7 +14,7 @@ from builders import call, gpu, kernel, nvtx_range, operation, sample, trace
 from nitro.analyzer import Capture, Trace, open_trace
 from nitro.analyzer.compare import Comparison, NotComparable, compare
 from nitro.analyzer.compare.comparability import KEYS
-from nitro.analyzer.compare.story import Sentence
+from nitro.analyzer.compare.story import HOST_CAUSES, Sentence
 from nitro.analyzer.message import Message
 from nitro.analyzer.view import Scope, View
 from nitro.errors import InputError, UsageError
@@ -229,6 +229,21 @@ class TestLaunchBound:
         saved = delta(comparison, "host_code", "launch_call", "launch_latency")
         assert float(saved) == pytest.approx(float(comparison.devices[0].waterfall.delta), rel=0.01)
 
+    def test_fewer_launches_of_the_same_work_are_told_with_what_they_saved(self) -> None:
+        before = loop([step for _ in range(12) for step in (("host", 20), ("k", "small", 5))] + [("sync", 0)])
+        after = loop([step for _ in range(4) for step in (("host", 20), ("k", "large", 15))] + [("sync", 0)])
+        known = story(compare([before], [after]))
+        assert "launch_bound" not in known
+        assert known["launches"].text.startswith("the GPU does the same 60 us of work with 8 launches less")
+        assert known["launches"].delta_ns == delta(compare([before], [after]), *HOST_CAUSES)
+        assert "the GPU is still idle for" in known["left"].text
+
+    def test_kernels_inside_a_graph_are_no_poor_match(self) -> None:
+        kernels: list[Item] = [("k", f"kernel_{number}", 20) for number in range(5)]
+        before, after = loop([*kernels, ("sync", 0)]), loop([("g", 100), ("sync", 0)])
+        known = story(compare([before], [after], allow=("workload",)))
+        assert "--cuda-graph-trace=node" in known["match_quality"].text
+
     def test_a_busy_gpu_is_not_launch_bound(self) -> None:
         assert "launch_bound" not in story(compare([loop(UNFUSED)], [loop(UNFUSED, scale=1.01)]))
 
@@ -310,8 +325,14 @@ class TestRefusals:
         self.refused(View(built, Scope(batch=1)), View(built, Scope(batch=8)), "batch")
 
     def test_graphs_traced_by_node_and_as_a_whole_are_refused(self) -> None:
-        sides = [loop(UNFUSED, capture=Capture(options={"cuda_graph_trace": mode})) for mode in ("Graph", "Node")]
+        items: list[Item] = [("g", 100), ("sync", 0)]
+        sides = [loop(items, capture=Capture(options={"cuda_graph_trace": mode})) for mode in ("Graph", "Node")]
         self.refused(sides[0], sides[1], "capture")
+
+    def test_how_graphs_are_traced_does_not_matter_to_a_side_without_any(self) -> None:
+        before = loop(UNFUSED, capture=Capture(options={"cuda_graph_trace": "Graph"}))
+        after = loop(FUSED, capture=Capture(options={"cuda_graph_trace": "Node"}))
+        assert "capture" not in [reason.key for reason in compare([before], [after]).reasons]
 
     def test_programs_without_anything_in_common_are_refused(self) -> None:
         sides = [

@@ -215,15 +215,41 @@ class TestAlignment:
         i, _ = align(tokens([1, 2, 3], times=[1, 50, 50]), tokens([2, 3, 1], times=[50, 50, 1]))
         assert i.tolist() == [1, 2]
 
+    @pytest.mark.parametrize("seed", range(60))
+    def test_short_sequences_are_aligned_with_the_highest_score(self, seed: int) -> None:
+        generator = np.random.default_rng(seed)
+        sizes, names = generator.integers(1, 40, 2), int(generator.integers(2, 12))
+        left, right = (generator.integers(0, names, size).tolist() for size in sizes)
+        # Each name takes its own time; where it differed between executions, equal ends might not be matched best.
+        weights = generator.integers(1, 100, names)
+        times = [weights[side].tolist() for side in (left, right)]
+        i, j = align(tokens(left, times=times[0]), tokens(right, times=times[1]))
+        assert (np.diff(i) > 0).all()
+        assert (np.diff(j) > 0).all()
+        mean = (sum(times[0]) + sum(times[1])) / (len(left) + len(right))
+
+        def gain(row: int, column: int) -> float:
+            # tokens() gives every number a name of its own, so that a match is always exact.
+            weight = (times[0][row] + times[1][column]) / mean + 0.2
+            return weight if left[row] == right[column] else 0.0
+
+        best = np.zeros((len(left) + 1, len(right) + 1))
+        for row in range(len(left)):
+            for column in range(len(right)):
+                taken = best[row, column] + gain(row, column)
+                best[row + 1, column + 1] = max(best[row, column + 1], best[row + 1, column], taken)
+        assert all(left[a] == right[b] for a, b in zip(i, j, strict=True))
+        assert sum(gain(a, b) for a, b in zip(i, j, strict=True)) == pytest.approx(best[-1, -1])
+
     @pytest.mark.parametrize(("layers", "noise"), [(16_667, 0.0), (4_000, 0.002)])
     def test_a_hundred_thousand_kernels_are_aligned_in_seconds(self, layers: int, noise: float) -> None:
         generator = np.random.default_rng(1)
         left = np.tile([0, 1, 2, 3, 4, 6], layers)
         right = np.tile([0, 5, 4, 6], layers)
         left = np.where(generator.random(len(left)) < noise, 9, left)
-        start = time.perf_counter()
+        start = time.process_time()
         i, j = align(tokens(left.tolist()), tokens(right.tolist()))
-        assert time.perf_counter() - start < 10
+        assert time.process_time() - start < 20
         assert (left[i] == right[j]).all()
         assert len(i) >= (1 - 5 * noise) * 3 * layers
 

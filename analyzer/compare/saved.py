@@ -1,0 +1,136 @@
+"""Runs that are known from a saved analysis only (`nitro-analyze TRACE -o run.json`).
+
+A saved analysis holds sums and percentiles: enough for the waterfall, the verdict and kernels by name. It does not hold
+the order of kernels, so nothing is matched across fusion; nor single iterations, NVTX paths of idle time, the overlap
+of phases, or samples. Where one run of a comparison is a saved analysis, all runs are looked at in this way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+
+from nitro.errors import InputError
+
+from ..analysis import FORMAT_VERSION, analyze
+from ..metrics.kernels import NAME_LOST
+from ..trace import Capture, Device, Source
+from ..view import View
+from .matching import NamedKernels
+from .runs import Run
+from .statistics import Float64
+from .waterfall import Parts, parts_of_values
+
+T = TypeVar("T")
+_NEEDED = ("format_version", "source", "capture", "devices", "window", "measurements", "tables")
+
+
+@dataclass(frozen=True, slots=True)
+class SavedRun:
+    """What a saved analysis tells about a run.
+
+    `values` are the measurements by metric, device and part; `kernels` the kernels of each device by name, with
+    executions and summed ns inside the window. `device_ids` are the devices that worked.
+    """
+
+    run: Run
+    values: Mapping[tuple[str, int | None, str | None], float]
+    kernels: Mapping[int, NamedKernels]
+    device_ids: tuple[int, ...]
+
+    @property
+    def periods(self) -> int:
+        """How many iterations the window counts as: its full periods, or 1."""
+        return max(self.run.iterations, 1)
+
+    def value(self, metric: str, device_id: int | None, by: str | None = None) -> float | None:
+        """Return a measurement, `None` where there is none."""
+        return self.values.get((metric, device_id, by))
+
+    def parts(self, device_id: int) -> Parts:
+        """Return what the window of a device consists of."""
+        return parts_of_values(lambda metric, by: self.value(metric, device_id, by), device_id, self.periods)
+
+    def executions(self, device_id: int) -> int:
+        """Return how many kernels and CUDA graphs ran on a device in the window."""
+        return int(sum(self.value(f"{kind}_count", device_id) or 0 for kind in ("kernel", "graph_launch")))
+
+    def statistics(self, metric: str) -> dict[str, Float64]:
+        """Return percentiles and mean of a metric of the iteration, each as an array of one value."""
+        return {
+            by: np.array([value]) for (name, _, by), value in self.values.items() if name == metric and by is not None
+        }
+
+
+def read_saved(path: Path) -> SavedRun:
+    """Return the run of an analysis that was saved as JSON.
+
+    Raises:
+        InputError: the file is not the JSON of an analysis, or was written by another version of its format.
+    """
+    try:
+        known = msgspec.json.decode(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: this is not JSON ({error}); save the analysis anew with -o run.json.") from None
+    missing = [key for key in _NEEDED if not isinstance(known, dict) or key not in known]
+    if missing:
+        raise InputError(
+            f"{path}: this JSON is no analysis of nitro-analyze, since it has no {missing[0]!r}; save one with "
+            "`nitro-analyze TRACE -o run.json`."
+        )
+    if known["format_version"] != FORMAT_VERSION:
+        raise InputError(
+            f"{path}: this analysis has format {known['format_version']}, and only {FORMAT_VERSION} can be read; "
+            "analyse the trace again."
+        )
+    try:
+        return saved_run(known)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: this analysis is damaged ({error!r}); save it anew.") from None
+
+
+def saved_run(known: Mapping[str, Any]) -> SavedRun:
+    """Return the run of an analysis from its JSON form, see docs/json.md."""
+    run = Run(
+        _made(Source, known["source"]),
+        _made(Capture, known["capture"]),
+        tuple(_made(Device, device) for device in known["devices"]),
+        dict(known["window"]),
+        np.empty(0),
+        is_saved=True,
+    )
+    values = {(entry["metric"], entry["device_id"], entry["by"]): entry["value"] for entry in known["measurements"]}
+    kernels: dict[int, NamedKernels] = {}
+    for table in known["tables"]:
+        if table["name"] == "kernels":
+            kernels[table["device_id"]] = {
+                NAME_LOST if row["name"] is None else str(row["name"]): (int(row["count"]), int(row["total_ns"]))
+                for row in table["rows"]
+            }
+    device_ids = sorted(device for metric, device, _ in values if metric == "window" and device is not None)
+    run.iterations, run.window["dropped"], run.window["mode"], run.window["reason"]
+    return SavedRun(run, values, kernels, tuple(device_ids))
+
+
+def saved_runs(runs: Sequence[View | SavedRun]) -> tuple[SavedRun, ...]:
+    """Return runs as if each of them had been saved."""
+    return tuple(run if isinstance(run, SavedRun) else _as_saved(run) for run in runs)
+
+
+def _as_saved(view: View) -> SavedRun:
+    return saved_run(analyze(view.trace, **asdict(view.scope)).to_dict())
+
+
+def _made(kind: type[T], known: Mapping[str, Any]) -> T:
+    """Return a dataclass from its JSON form; fields of later versions are passed over."""
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(
+        **{name: tuple(value) if name == "recorded" else value for name, value in known.items() if name in names}
+    )

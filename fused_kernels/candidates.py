@@ -1,0 +1,398 @@
+"""Every way to run two independent problems that is worth a measurement: the space that the tuner searches.
+
+A candidate is data: bodies, strategy, order of submission, blocks per SM, preference for shared memory. What it needs
+to compile is known before anything is measured, so that kernels can be compiled ahead, and what cannot be resident or
+spills too much is left out without a GPU.
+
+"Do not fuse" (one after the other, in streams, as branches of a graph) and elastic streams are candidates like any
+other, with every tile of the compute body: fusion is not compared with a partner that was left untuned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from nitro.errors import UsageError
+
+from . import bodies
+from .bodies import Body, ComputeBody, MemoryBody, check_architecture
+from .library import SAME_LAYOUT
+from .nvrtc import Resources
+from .occupancy import LIMITS, occupancy
+from .problems import Problem
+from .strategies import (
+    Alone,
+    InterBlockStatic,
+    InterBlockTicket,
+    IntraBlock,
+    IntraThread,
+    Kernel,
+    PairStrategy,
+    Persistent,
+    pair_kernel,
+    single_kernel,
+    strategy_name,
+)
+
+Family = Literal[
+    "first",
+    "second",
+    "sequential",
+    "streams",
+    "graph",
+    "elastic",
+    "intra_block",
+    "inter_block_static",
+    "inter_block_ticket",
+    "intra_thread",
+    "library",
+    "library_same_layout",
+    "library_elastic",
+]
+ALONE: tuple[Family, ...] = ("first", "second")
+SIMPLE: tuple[Family, ...] = ("sequential", "streams", "graph")
+FUSED: tuple[Family, ...] = ("intra_block", "inter_block_static", "inter_block_ticket", "intra_thread")
+# A library that may read the arrays in any layout, one that reads them as our bodies do, and either beside an elastic
+# memory body.
+LIBRARY: tuple[Family, ...] = ("library", "library_same_layout", "library_elastic")
+# What the tuner chooses from; a library is only compared with.
+OURS: tuple[Family, ...] = (*SIMPLE, "elastic", *FUSED)
+Submission = Literal["in turn", "at once", "first, second", "second, first", "second urgent"]
+
+# Preferences for shared memory over L1 beside the driver's own choice. They need no compiling.
+CARVEOUTS = (100,)
+# Spilling a handful of registers outside of the inner loop costs little and can buy a second block; more never paid.
+MOST_SPILLED_BYTES = 160
+# Registers of a thread beyond its sums, below which a compute body has been seen to spill.
+_REGISTERS_BESIDE_SUMS = 40
+_MEMORY_GROUPS = (128, 256, 384, 512)
+_MOST_FUSED_BLOCKS = 6
+_SLACK = 1.25
+_MOST_TILES = {"float32": 4, "float16": 3}
+_MOST_MEMORY_BODIES = 2
+_COARSE_ROWS = (8, 32)
+_ELASTIC_BLOCKS = ((1, 2, 3, 4), (1, 2, 3, 4, 6))
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to run two problems.
+
+    Attributes:
+        family: the kind of way; winners are chosen within a family, and families compared.
+        bodies: for the first and the second problem. A library stands in the place of the first.
+        strategy: of a fused family.
+        submission: on one stream in turn, or on two: at once, which leaves the order to the GPU, or so that one half
+            starts before the other.
+        persistent: the half (0 or 1) that runs on a capped grid, of an elastic family or a body alone.
+        blocks_per_sm: of the capped grid.
+        carveout_percent: how much of the L1 should be shared memory; None leaves it to the driver.
+        call: the call of the library.
+    """
+
+    family: Family
+    bodies: tuple[Body | None, Body | None]
+    strategy: PairStrategy | None = None
+    submission: Submission = "in turn"
+    persistent: int | None = None
+    blocks_per_sm: int = 1
+    carveout_percent: int | None = None
+    call: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Return a text that tells the candidates of two problems apart, and stays the same from run to run."""
+        how: list[str] = [self.family]
+        if self.strategy is not None:
+            how = [strategy_name(self.strategy)]
+        if self.submission != "in turn" or self.family in ("library", "library_same_layout"):
+            how.append(f"({self.submission})")
+        if self.persistent is not None:
+            how.append(f"{('first', 'second')[self.persistent]} x{self.blocks_per_sm}")
+        elif self.is_capped:
+            how.append(f"x{self.blocks_per_sm}")
+        if self.carveout_percent is not None:
+            how.append(f"carveout {self.carveout_percent}%")
+        halves = [self.call, *(body.name for body in self.bodies if body is not None)]
+        return f"{' '.join(how)}: {' + '.join(half for half in halves if half)}"
+
+    @property
+    def is_capped(self) -> bool:
+        """Return whether the blocks per SM are free to choose."""
+        drains = isinstance(self.strategy, IntraBlock | InterBlockTicket) and self.strategy.drain
+        return drains or self.persistent is not None
+
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """Return the kernels that it launches, in the order of their problems.
+
+        Raises:
+            UsageError: the strategy cannot run these bodies.
+        """
+        first, second = self.bodies
+        if self.strategy is not None:
+            assert first is not None
+            assert second is not None
+            return (pair_kernel(first, second, self.strategy),)
+        return tuple(
+            single_kernel(body, Persistent() if self.persistent == role else Alone())
+            for role, body in enumerate(self.bodies)
+            if body is not None
+        )
+
+    @property
+    def capped_kernel(self) -> Kernel | None:
+        """Return the kernel whose blocks per SM are free to choose; None if there is none."""
+        return next((kernel for kernel in self.kernels if kernel.capped_grid), None)
+
+
+# ---- bodies -----------------------------------------------------------------------------------------------------
+
+
+def plausible_bodies(problem: Problem, sm: int) -> tuple[Body, ...]:
+    """Return the bodies that can solve a problem on an architecture, the usual choice first.
+
+    Raises:
+        UsageError: no body does this on the architecture.
+    """
+    return tuple(body for body in bodies.candidates(problem, sm) if _can_solve(body, problem, sm))
+
+
+def _can_solve(body: Body, problem: Problem, sm: int) -> bool:
+    try:
+        check_architecture(body, sm)
+        body.check(problem)
+    except UsageError:
+        return False
+    return True
+
+
+def shortlist(timed: Sequence[tuple[Body, float]]) -> tuple[Body, ...]:
+    """Return the bodies that go on to be fused, of bodies with their times alone, the fastest first.
+
+    Of compute bodies of one tile and number of threads the fastest stays, and of those the four fastest that take at
+    most a quarter longer than the best (three on tensor cores, whose kernels take long to compile): a tile that is a
+    little slower alone may be the one that leaves room for a partner. Of memory bodies the fastest stays and the one
+    with fewest rows, which needs fewest registers; where these are the same, the one with most rows, which has most
+    loads on their way.
+    """
+    order = sorted(timed, key=lambda one: one[1])
+    shapes: dict[tuple[int, int, int], Body] = {}
+    memory: list[MemoryBody] = []
+    for body, time in order:
+        if isinstance(body, ComputeBody):
+            if time <= _SLACK * order[0][1]:
+                shapes.setdefault((body.tile_m, body.tile_n, body.threads), body)
+        else:
+            memory.append(body)
+    by_rows = sorted(memory, key=lambda body: body.rows)
+    partners = [*memory[:1], *by_rows[:1], *by_rows[-1:]]
+    most = _MOST_TILES.get(order[0][0].dtype, len(shapes)) if order else 0
+    return (*list(shapes.values())[:most], *tuple(dict.fromkeys(partners))[:_MOST_MEMORY_BODIES])
+
+
+def coarser(body: Body) -> tuple[Body, ...]:
+    """Return memory bodies whose warps do more rows one after the other, for strategies that launch blocks of them.
+
+    Such a block carries the registers and shared memory of a tile, and should be worth its launch.
+    """
+    if not isinstance(body, MemoryBody) or body.operation == "skinny_gemm" or not body.chunks:
+        return ()
+    return tuple(replace(body, rows=rows) for rows in _COARSE_ROWS)
+
+
+# ---- the space --------------------------------------------------------------------------------------------------
+
+
+def all_ways(firsts: Sequence[Body], seconds: Sequence[Body], *, calls: Sequence[str] = ()) -> list[Candidate]:
+    """Return every way to run two problems, a capped grid with one block an SM; see `fitted` for more of them.
+
+    Args:
+        firsts: the bodies to try for the first problem.
+        seconds: those for the second.
+        calls: of a library, each of which solves the first problem.
+    """
+    both = [(one, two) for one in firsts for two in seconds]
+    found = [Candidate("first", (body, None), persistent=way) for body in firsts for way in (None, 0)]
+    found += [Candidate("second", (None, body), persistent=way) for body in seconds for way in (None, 1)]
+    found += [Candidate("sequential", pair) for pair in both]
+    orders: tuple[Submission, ...] = ("at once", "first, second", "second, first", "second urgent")
+    found += [Candidate("streams", pair, submission=order) for pair in both for order in orders]
+    found += [Candidate("graph", pair, submission=order) for pair in both for order in orders[1:3]]
+    found += [one for pair in both for role in (0, 1) for one in _elastic(Candidate("elastic", pair, persistent=role))]
+    found += [Candidate(_family(strategy), pair, strategy) for pair in both for strategy in fused_strategies(*pair)]
+    coarse = [body for body in coarser(seconds[0]) if body not in seconds] if seconds else []
+    found += [
+        Candidate(_family(strategy), (one, two), strategy) for one in firsts for two in coarse for strategy in _BY_BLOCK
+    ]
+    for call in calls:
+        family: Family = "library_same_layout" if call in SAME_LAYOUT else "library"
+        found += [
+            Candidate(family, (None, body), submission=order, call=call)
+            for body in seconds
+            for order in ("in turn", *orders)
+        ]
+        found += [
+            one
+            for body in seconds
+            for one in _elastic(Candidate("library_elastic", (None, body), persistent=1, call=call))
+        ]
+    return found
+
+
+def _elastic(candidate: Candidate) -> list[Candidate]:
+    """Return elastic streams whose capped half starts first, or whose order is left to the GPU.
+
+    What is resident first fixes how the L1 of an SM is divided, and without enough shared memory the other half waits
+    until it is over: both ways to divide it are tried from the beginning.
+    """
+    first: Submission = "second, first" if candidate.persistent else "first, second"
+    orders: tuple[Submission, ...] = (first, "at once")
+    return [
+        replace(candidate, submission=order, carveout_percent=percent)
+        for order in orders
+        for percent in (None, *CARVEOUTS)
+    ]
+
+
+def carveout_twins(candidate: Candidate) -> tuple[Candidate, ...]:
+    """Return a candidate with the other preferences for shared memory; elastic ones are in the space already."""
+    if candidate.family in ("elastic", "library_elastic"):
+        return ()
+    return tuple(replace(candidate, carveout_percent=percent) for percent in CARVEOUTS)
+
+
+def fused_strategies(first: Body, second: Body) -> tuple[PairStrategy, ...]:
+    """Return the strategies worth trying for two bodies, without those that are sure to run out of registers."""
+    groups = (second.threads,) if second.block_granular else _MEMORY_GROUPS
+    found: list[PairStrategy] = [
+        IntraBlock(group, drain, blocks)
+        for group in groups
+        for blocks in (None, 2)
+        for drain in (False, True)
+        if first.threads % 128 == 0 and _has_registers(first, second, first.threads + group, blocks or 1)
+    ]
+    found += _BY_BLOCK
+    if first.block_granular and not second.block_granular:
+        found.append(IntraThread())
+    return tuple(found)
+
+
+_BY_BLOCK = (InterBlockStatic(), InterBlockTicket(), InterBlockTicket(drain=True))
+
+
+def _has_registers(first: Body, second: Body, threads: int, blocks: int) -> bool:
+    """Tell whether so many blocks leave each thread the registers that its sums need."""
+    if threads > 1024:
+        return False
+    sums = max(
+        (body.tile_m * body.tile_n // body.threads for body in (first, second) if isinstance(body, ComputeBody)),
+        default=0,
+    )
+    return min(255, 65536 // (threads * blocks)) >= sums + _REGISTERS_BESIDE_SUMS
+
+
+def _family(strategy: PairStrategy) -> Family:
+    match strategy:
+        case IntraBlock():
+            return "intra_block"
+        case InterBlockStatic():
+            return "inter_block_static"
+        case InterBlockTicket():
+            return "inter_block_ticket"
+        case IntraThread():
+            return "intra_thread"
+
+
+def kernels_of(found: Iterable[Candidate]) -> list[Kernel]:
+    """Return the kernels of candidates, each of them once."""
+    return list({kernel.name: kernel for candidate in found for kernel in candidate.kernels}.values())
+
+
+# ---- pruning without a GPU ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A candidate that is not measured, and why."""
+
+    name: str
+    reason: str
+
+
+def fitted(
+    found: Iterable[Candidate], resources: Mapping[str, Resources | str], sm: int, *, unknown_blocks: int = 2
+) -> tuple[list[Candidate], list[Dropped]]:
+    """Return the candidates that can run, capped grids with every number of blocks that fits, and those left out.
+
+    A kernel is left out if not one block of it fits an SM, and if it is fused and spills more than
+    `MOST_SPILLED_BYTES` (unfused ones stay, so that nothing is taken from the partner of the comparison). Where the
+    compiler tells no resources, nothing is left out.
+
+    Args:
+        found: from `all_ways`.
+        resources: by name of the kernel, or why it does not compile.
+        sm: the architecture, as 90 for sm_90.
+        unknown_blocks: how many blocks to try where the compiler tells no resources.
+    """
+    kept: list[Candidate] = []
+    dropped: list[Dropped] = []
+    for candidate in found:
+        kernels = candidate.kernels
+        reason = next(filter(None, (_misfit(kernel, resources, sm, candidate) for kernel in kernels)), None)
+        if reason:
+            dropped.append(Dropped(candidate.name, reason))
+            continue
+        capped = candidate.capped_kernel
+        if capped is None:
+            kept.append(candidate)
+            continue
+        fits = resident_blocks(capped, resources.get(capped.name), sm)
+        tried = _blocks_to_try(candidate, unknown_blocks if fits is None else fits)
+        kept += [replace(candidate, blocks_per_sm=blocks) for blocks in tried]
+    return kept, dropped
+
+
+def _blocks_to_try(candidate: Candidate, fits: int) -> list[int]:
+    if candidate.persistent is None:
+        return list(range(1, min(fits, _MOST_FUSED_BLOCKS) + 1))
+    return [blocks for blocks in _ELASTIC_BLOCKS[candidate.persistent] if blocks <= fits]
+
+
+def resident_blocks(kernel: Kernel, found: Resources | str | None, sm: int) -> int | None:
+    """Return how many blocks of a kernel fit on an SM; None if the compiler told no registers, or of an unknown SM."""
+    if not isinstance(found, Resources) or found.registers is None or sm not in LIMITS:
+        return None
+    return occupancy(
+        sm,
+        threads=kernel.threads,
+        registers=found.registers,
+        shared_bytes=kernel.shared_bytes + (found.static_shared_bytes or 0),
+        barriers=found.barriers or 0,
+    ).blocks
+
+
+def _misfit(kernel: Kernel, resources: Mapping[str, Resources | str], sm: int, candidate: Candidate) -> str | None:
+    found = resources.get(kernel.name)
+    if isinstance(found, str):
+        return found
+    if resident_blocks(kernel, found, sm) == 0:
+        return f"not one block of {kernel.name} fits an SM of sm_{sm}"
+    spilled = (found.spill_store_bytes or 0) if found else 0
+    if candidate.strategy is not None and spilled > MOST_SPILLED_BYTES:
+        return f"{kernel.name} spills {spilled} bytes of registers"
+    return None
+
+
+def is_co_resident(found: Iterable[Candidate], resources: Mapping[str, Resources | str], sm: int) -> bool:
+    """Tell whether a block of some fused kernel fits an SM without spilling registers, as `cases.is_accepted` asks."""
+    for candidate in found:
+        if candidate.strategy is None:
+            continue
+        kernel = candidate.kernels[0]
+        told = resources.get(kernel.name)
+        if isinstance(told, Resources) and not told.spill_store_bytes and resident_blocks(kernel, told, sm):
+            return True
+    return False

@@ -1,0 +1,129 @@
+"""Layers: which part of the model the GPU time belongs to, and what holds it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from nitro.analyzer import Analysis
+from nitro.analyzer.layers import KINDS, RANGE, plain_name
+from nitro.analyzer.message import message
+from nitro.analyzer.metrics.layers import THE_TRACE
+from nitro.analyzer.nvtx import PATH_SEPARATOR
+from nitro.analyzer.roofline import BOUNDS
+
+from .. import numbers
+from ..blocks import Block, Column, Table
+from ..names import kernel_label
+from ..report import Section
+
+_SHOWN = 12
+_ROWS_KEPT = 500
+_PARTS_SHOWN = 2
+
+
+def build(analysis: Analysis) -> tuple[Block, ...]:
+    """Return the layers of each input that knows them, and the profile of TensorRT."""
+    blocks: list[Block] = []
+    table = analysis.table("layers")
+    if table is not None:
+        # Ranges of the user alone are the phases, which have a section of their own; not for counters.
+        says_more = (pl.col("kind") != RANGE) | pl.col("bound").is_not_null()
+        for source, frame in table.frame.group_by("source", maintain_order=True):
+            if len(frame.filter(says_more)):
+                blocks.append(_bottlenecks(frame, str(source[0]), len(blocks)))
+    profile = analysis.table("tensorrt_layers")
+    if profile is not None:
+        blocks.append(_profile(profile.frame))
+    return tuple(blocks)
+
+
+def _bottlenecks(frame: pl.DataFrame, source: str, number: int) -> Table:
+    """Return the layers that have most time of their own; a part that only holds others is no bottleneck itself."""
+    own = frame.filter(pl.col("self_ns") > 0).sort("self_ns", "path", descending=[True, False])
+    has_counters = own["bound"].null_count() < len(own)
+    has_kinds = own["kind"].n_unique() > 1
+    kept = own.head(_ROWS_KEPT)
+    whole = int(frame["self_ns"].sum()) or 1
+    rows = []
+    for row in kept.iter_rows(named=True):
+        each = row["self_ns"] / row["count"] if row["count"] else None
+        cells: list[str] = [
+            numbers.percent(row["self_ns"] / whole),
+            numbers.duration(row["self_ns"]),
+            numbers.count(row["count"]),
+            numbers.duration(each),
+            numbers.count(row["self_launches"]),
+        ]
+        if has_counters:
+            cells += [
+                numbers.percent(row["sm_active_ratio"]),
+                numbers.percent(row["tensor_active_ratio"]),
+                BOUNDS.get(row["bound"], numbers.MISSING),
+            ]
+        kernel = kernel_label(row["kernel"]) if row["kernel"] else numbers.MISSING
+        kinds = (KINDS[row["kind"]],) if has_kinds else ()
+        rows.append((*cells, *kinds, _placed_name(row), kernel))
+    counters = (
+        (Column(message("SM active")), Column(message("tensor active")), Column(message("held by"), "left"))
+        if has_counters
+        else ()
+    )
+    columns = (
+        Column(message("share")),
+        Column(message("own time")),
+        Column(message("count")),
+        Column(message("each")),
+        Column(message("launches")),
+        *counters,
+        *((Column(message("kind"), "left"),) if has_kinds else ()),
+        Column(message("layer"), "left", flexible=True, is_name=True),
+        Column(message("longest kernel"), "left", flexible=True, is_name=True),
+    )
+    note: str = message(
+        "Own time: GPU work whose launch call lies in the layer and in no layer inside it; the shares add up to all "
+        "work that was launched in layers."
+    )
+    if has_counters:
+        note = message("{note} Counters are of all its kernels, inner layers included.", note=note)
+    if source != THE_TRACE:
+        note = message("{note} From {file}, another run of the program.", note=note, file=source)
+    name = "layers" if number == 0 else f"layers-{number}"
+    return Table(columns, tuple(rows), note, message("Layers by GPU time of their own"), name, shown=_SHOWN)
+
+
+def _placed_name(row: dict[str, Any]) -> str:
+    """Return the name of a layer with the innermost parts around it, since names repeat from block to block."""
+    around = row["path"].split(PATH_SEPARATOR)[:-1][-_PARTS_SHOWN:]
+    where = " › ".join(plain_name(part) for part in around)
+    return f"{row['name']} ({where})" if where else str(row["name"])
+
+
+def _profile(frame: pl.DataFrame) -> Table:
+    """Return what TensorRT measured itself, the slowest layers first."""
+    ranked = frame.sort("mean_ns", "name", descending=[True, False], nulls_last=True).head(_ROWS_KEPT)
+    rows = tuple(
+        (
+            numbers.percent(row["share"]),
+            numbers.duration(row["mean_ns"]),
+            numbers.duration(row["trace_mean_ns"]),
+            row["layer_type"] or numbers.MISSING,
+            row["name"],
+        )
+        for row in ranked.iter_rows(named=True)
+    )
+    columns = (
+        Column(message("share")),
+        Column(message("TensorRT mean")),
+        Column(message("trace mean")),
+        Column(message("type"), "left"),
+        Column(message("layer"), "left", flexible=True, is_name=True),
+    )
+    note = message(
+        "TensorRT times each layer apart, which adds a synchronisation; the trace has the times of the real run."
+    )
+    return Table(columns, rows, note, message("Layers as TensorRT timed them"), "tensorrt-layers", shown=_SHOWN)
+
+
+SECTION = Section("layers", message("Layers"), 62, build)

@@ -1,0 +1,202 @@
+"""What `check`, `baseline` and `trend` share: options, the settings of nitro.toml, and runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from nitro.commands import analyze as shared
+from nitro.config import CheckSettings, check_settings
+from nitro.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from nitro.analyzer.checks import Run, Store
+    from nitro.analyzer.opening import Opened
+    from nitro.reports.blocks import Language
+    from nitro.reports.report import Report
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+lang_option = click.option(
+    "--lang", type=click.Choice(["en", "ko"]), help="Language of the text; by default that of the locale."
+)
+store_option = click.option(
+    "--store",
+    "store_folder",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of the baselines.  [default: .nitro/baselines, or store under [check] in nitro.toml]",
+)
+budgets_option = click.option(
+    "--budgets",
+    "budgets_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="File with [check] and [[budget]].  [default: nitro.toml, if there is one]",
+)
+allow_option = click.option(
+    "--allow",
+    multiple=True,
+    metavar="REASON",
+    help="Compare in spite of a reason that speaks against it, such as driver; may be repeated.",
+)
+
+
+def _day(_ctx: click.Context, param: click.Parameter, value: str | None) -> date | None:
+    if value is None:
+        return None
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no day; write 2027-01-31.", param=param) from None
+
+
+def _facts(_ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    told = {}
+    for value in values:
+        name, sign, text = value.partition("=")
+        if not sign or not name.strip() or not text.strip():
+            raise click.BadParameter(f"{value!r} is no fact; write precision=bf16.", param=param)
+        told[name.strip()] = text.strip()
+    return told
+
+
+def day_option(name: str, text: str) -> Callable[[F], F]:
+    """Return an option that takes a day."""
+    return click.option(name, callback=_day, metavar="YYYY-MM-DD", help=text)
+
+
+today_option = day_option("--today", "Judge as on this day.  [default: today, in UTC]")
+
+
+def scope_options(function: F) -> F:
+    """Add the options that say which part of a trace a run is, and what the user knows of it."""
+    options = (
+        click.option(
+            "--window",
+            type=click.Choice(["auto", "all"]),
+            help="auto: the repeated iterations without warm-up; all: first to last GPU operation.  [default: auto]",
+        ),
+        click.option("--nvtx", metavar="NAME", help="NVTX ranges that are the iterations; * matches anything."),
+        click.option(
+            "--device",
+            "device_ids",
+            multiple=True,
+            type=int,
+            callback=shared._or_none,
+            help="Look at this GPU only; may be repeated.",
+        ),
+        click.option(
+            "--pid",
+            "pids",
+            multiple=True,
+            type=int,
+            callback=shared._or_none,
+            help="Look at this process only; may be repeated.",
+        ),
+        click.option("--batch", type=click.IntRange(min=1), help="Items per iteration."),
+        click.option(
+            "--fact",
+            "told",
+            multiple=True,
+            callback=_facts,
+            metavar="NAME=TEXT",
+            help="What no trace tells, such as precision=bf16: runs whose facts differ are not compared.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The part of the traces that is looked at: options before nitro.toml before the defaults."""
+
+    window: str
+    nvtx: str | None
+    batch: int | None
+    device_ids: tuple[int, ...] | None
+    pids: tuple[int, ...] | None
+    told: Mapping[str, str]
+
+
+def scope_of(settings: CheckSettings, given: Mapping[str, Any]) -> Scope:
+    """Return the scope from the options of `scope_options` and the settings."""
+    return Scope(
+        window=given["window"] or settings.window or "auto",
+        nvtx=given["nvtx"] or settings.nvtx,
+        batch=given["batch"] or settings.batch,
+        device_ids=given["device_ids"],
+        pids=given["pids"],
+        told={**settings.told, **given["told"]},
+    )
+
+
+def settings_of(file: Path | None) -> CheckSettings:
+    """Return the settings of `[check]` and the budgets.
+
+    Raises:
+        UsageError: the file is wrong, or was named and does not exist.
+    """
+    return check_settings(file)
+
+
+def store_of(folder: Path | None, settings: CheckSettings) -> Store:
+    """Return the store of the baselines."""
+    from nitro.analyzer.checks import DEFAULT_FOLDER, Store
+
+    return Store(folder or settings.store or DEFAULT_FOLDER)
+
+
+def runs_of(inputs: Sequence[Path], scope: Scope) -> tuple[Run, ...]:
+    """Return a run for each trace; a power log belongs to the trace before it.
+
+    Raises:
+        InputError: an input cannot be read, or a window holds no GPU work.
+        UsageError: a file is given twice.
+    """
+    from nitro.analyzer import open_inputs
+
+    return tuple(_run(opened, scope) for opened in open_inputs(inputs))
+
+
+def _run(opened: Opened, scope: Scope) -> Run:
+    from nitro.analyzer import analyze
+    from nitro.analyzer.checks import run_of
+
+    options = {name: getattr(scope, name) for name in ("window", "nvtx", "batch", "device_ids", "pids")}
+    try:
+        analysis = analyze(opened.trace, *opened.evidence, **options)
+    except UsageError as error:
+        # The same options hold for every run of a gate, so what one of them lacks is a fault of that capture.
+        raise InputError(f"{opened.paths[0]}: {error}") from None
+    return run_of(opened.trace, analysis, batch=scope.batch, told=scope.told)
+
+
+def today(day: date | None) -> date:
+    """Return the day to judge by."""
+    return day or datetime.now(timezone.utc).date()
+
+
+def language(lang: Language | None) -> Language:
+    """Return the language of the text."""
+    from nitro.reports.language import language_of
+
+    return lang or language_of(os.environ)
+
+
+def print_report(report: Report, lang: Language | None) -> None:
+    """Print a report in a language."""
+    import sys
+
+    from nitro.reports.language import translated
+    from nitro.reports.renderers import terminal
+
+    terminal.print_report(translated(report, language(lang)), sys.stdout)

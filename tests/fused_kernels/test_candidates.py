@@ -1,0 +1,170 @@
+"""The space that the tuner searches, and what is left out of it without a GPU."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from fused_kernels.timed_runtime import FITS
+from nitro.fused_kernels.bodies import ComputeBody, MemoryBody
+from nitro.fused_kernels.candidates import (
+    FUSED,
+    MOST_SPILLED_BYTES,
+    OURS,
+    Candidate,
+    all_ways,
+    carveout_twins,
+    coarser,
+    fitted,
+    fused_strategies,
+    is_co_resident,
+    kernels_of,
+    plausible_bodies,
+    shortlist,
+)
+from nitro.fused_kernels.problems import GemmProblem, LayerNormProblem, SkinnyGemmProblem
+from nitro.fused_kernels.strategies import InterBlockTicket, IntraBlock, IntraThread
+
+GEMM = ComputeBody("gemm", stages=4)
+NORM = MemoryBody("layer_norm")
+
+
+def test_doing_without_fusion_is_always_among_the_ways() -> None:
+    found = Counter(candidate.family for candidate in all_ways([GEMM], [NORM]))
+    assert all(found[family] for family in OURS)
+    assert found["streams"] == 4
+    assert found["graph"] == 2
+    # Either half capped, first or left to the GPU, with either division of the L1.
+    assert found["elastic"] == 2 * 2 * 2
+    assert found["library"] == 0
+
+
+def test_a_library_stands_in_the_place_of_the_first_body() -> None:
+    ways = [one for one in all_ways([GEMM], [NORM], calls=["cublas_nn"]) if one.call]
+    assert [one.submission for one in ways if one.family == "library"] == [
+        "in turn",
+        "at once",
+        "first, second",
+        "second, first",
+        "second urgent",
+    ]
+    assert all(one.bodies == (None, NORM) and len(one.kernels) == 1 for one in ways)
+
+
+def test_names_tell_candidates_apart() -> None:
+    bodies = ([GEMM, replace(GEMM, tile_n=128)], [NORM, replace(NORM, rows=8)])
+    ways, _ = fitted(all_ways(*bodies, calls=["cublas_nn", "cublas_nt"]), {}, 90)
+    ways += [twin for way in ways for twin in carveout_twins(way)]
+    assert len({way.name for way in ways}) == len(ways)
+
+
+def test_elastic_ways_have_no_twins_because_they_are_in_the_space() -> None:
+    (twin,) = carveout_twins(Candidate("streams", (GEMM, NORM)))
+    assert twin.carveout_percent == 100
+    assert carveout_twins(Candidate("elastic", (GEMM, NORM), persistent=0)) == ()
+
+
+def test_a_kernel_is_compiled_once_however_many_ways_use_it() -> None:
+    kernels = kernels_of(all_ways([GEMM], [NORM]))
+    assert len({kernel.name for kernel in kernels}) == len(kernels)
+
+
+def test_capped_grids_are_tried_with_every_number_of_blocks_that_fits() -> None:
+    elastic = Candidate("elastic", (GEMM, NORM), persistent=0)
+    drain = Candidate("intra_block", (GEMM, NORM), IntraBlock(128, drain=True))
+    # 64 registers of 256 threads are a quarter of an SM's, of 384 threads three eighths.
+    ways, dropped = fitted([elastic, drain], dict.fromkeys((k.name for k in kernels_of([elastic, drain])), FITS), 90)
+    assert [way.blocks_per_sm for way in ways if way.family == "elastic"] == [1, 2, 3, 4]
+    assert [way.blocks_per_sm for way in ways if way.family == "intra_block"] == [1, 2]
+    assert dropped == []
+    few = dict.fromkeys((kernel.name for kernel in drain.kernels), replace(FITS, registers=32))
+    assert [way.blocks_per_sm for way in fitted([drain], few, 90)[0]] == [1, 2, 3, 4]
+
+
+def test_a_fused_kernel_that_spills_is_left_out_and_an_unfused_one_is_not() -> None:
+    alone, fused = Candidate("first", (GEMM, None)), Candidate("intra_block", (GEMM, NORM), IntraBlock(128))
+    spills = replace(FITS, spill_store_bytes=MOST_SPILLED_BYTES + 4)
+    resources = {kernel.name: spills for kernel in kernels_of([alone, fused])}
+    ways, (dropped,) = fitted([alone, fused], resources, 90)
+    assert ways == [alone]
+    assert dropped.name == fused.name
+    assert "spills 164 bytes" in dropped.reason
+    assert not is_co_resident([alone, fused], resources, 90)
+    within = {name: replace(FITS, spill_store_bytes=MOST_SPILLED_BYTES) for name in resources}
+    assert fitted([fused], within, 90)[0] == [fused]
+    assert not is_co_resident([fused], within, 90)
+    assert is_co_resident([fused], dict.fromkeys(resources, FITS), 90)
+
+
+def test_what_does_not_fit_or_compile_is_left_out_with_the_reason() -> None:
+    fused = Candidate("inter_block_ticket", (GEMM, NORM), InterBlockTicket())
+    (kernel,) = fused.kernels
+    # 255 registers of 256 threads are more than a block may have on sm_53.
+    _, (too_large,) = fitted([fused], {kernel.name: replace(FITS, registers=255)}, 53)
+    assert too_large.reason == f"not one block of {kernel.name} fits an SM of sm_53"
+    _, (broken,) = fitted([fused], {kernel.name: "it does not compile."}, 90)
+    assert broken.reason == "it does not compile."
+
+
+def test_where_the_compiler_tells_nothing_everything_is_tried() -> None:
+    elastic = Candidate("elastic", (GEMM, NORM), persistent=1)
+    ways, dropped = fitted([elastic], {}, 90)
+    assert [way.blocks_per_sm for way in ways] == [1, 2]
+    assert dropped == []
+
+
+def test_strategies_that_are_sure_to_spill_are_not_compiled() -> None:
+    # 64 sums a thread: 256 + 384 threads leave 102 registers, less than 64 + 40.
+    wide = fused_strategies(replace(GEMM, tile_n=128), NORM)
+    assert IntraBlock(256) in wide
+    assert IntraBlock(384) not in wide
+    assert IntraBlock(128, min_blocks=2) not in wide
+    # 32 sums: two blocks of 384 threads leave 85.
+    assert IntraBlock(128, min_blocks=2) in fused_strategies(GEMM, NORM)
+    assert IntraBlock(128, min_blocks=3) not in fused_strategies(GEMM, NORM)
+
+
+def test_two_memory_bodies_and_two_compute_bodies_can_be_fused_as_well() -> None:
+    assert not any(isinstance(one, IntraThread) for one in fused_strategies(NORM, NORM))
+    assert {one.second_threads for one in fused_strategies(GEMM, GEMM) if isinstance(one, IntraBlock)} == {256}
+
+
+def test_the_shortlist_keeps_one_body_a_shape_and_drops_slow_ones() -> None:
+    narrow, wide, many = (replace(GEMM, tile_n=n, simt_threads=t) for n, t in ((64, 256), (128, 256), (128, 512)))
+    slower_stage = replace(narrow, stages=3)
+    timed = [(narrow, 110.0), (slower_stage, 115.0), (wide, 100.0), (many, 126.0)]
+    assert shortlist(timed) == (wide, narrow)
+    assert shortlist([*timed[:3], (many, 124.0)]) == (wide, narrow, many)
+
+
+def test_of_memory_bodies_the_fastest_and_a_contrast_stay() -> None:
+    bodies = {rows: replace(NORM, rows=rows) for rows in (1, 2, 4, 8)}
+    times = {1: 100.0, 2: 99.0, 4: 101.0, 8: 104.0}
+    assert shortlist([(bodies[rows], times[rows]) for rows in bodies]) == (bodies[2], bodies[1])
+    assert shortlist([(bodies[rows], rows) for rows in bodies]) == (bodies[1], bodies[8])
+    assert shortlist([(bodies[8], 1.0)]) == (bodies[8],)
+
+
+def test_strategies_by_block_get_coarse_memory_bodies_too() -> None:
+    rows = {
+        family: {one.bodies[1].rows for one in all_ways([GEMM], [NORM]) if one.family == family and one.bodies[1]}  # type: ignore[union-attr]
+        for family in ("inter_block_ticket", "intra_block", "sequential")
+    }
+    assert rows == {"inter_block_ticket": {1, 8, 32}, "intra_block": {1}, "sequential": {1}}
+    assert coarser(MemoryBody("skinny_gemm", rows=2)) == ()
+    assert coarser(MemoryBody("layer_norm", chunks=0)) == ()
+    assert coarser(GEMM) == ()
+
+
+@pytest.mark.parametrize("sm", [53, 72, 87, 90])
+def test_plausible_bodies_can_solve_the_problem(sm: int) -> None:
+    for problem in (GemmProblem(256, 128, 64), LayerNormProblem(64, 512), SkinnyGemmProblem(1, 64, 512)):
+        found = plausible_bodies(problem, sm)
+        assert found
+        assert all(body.units(problem) > 0 and body.minimum_sm <= sm for body in found)
+
+
+def test_fused_families_are_those_with_a_strategy() -> None:
+    assert {one.family for one in all_ways([GEMM], [NORM]) if one.strategy is not None} == set(FUSED)

@@ -1,0 +1,141 @@
+"""`nitro-analyze fuse bench` and `fuse tune`, on a device whose times are known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import nitro.fused_kernels
+from fused_kernels.timed_runtime import NoCompiler, TimedRuntime
+from nitro.commands.fuse import COMMAND
+from nitro.errors import InputError, NitroError, ToolError, UsageError
+from nitro.fused_kernels import compile_queue, library, nvrtc
+from nitro.fused_kernels.strategies import IntraBlock, Kernel
+
+
+def cost_us(kernel: Kernel) -> float:
+    if len(kernel.bodies) == 2:
+        return 1300.0 if isinstance(kernel.strategy, IntraBlock) else 1700.0
+    return 1000.0 if kernel.bodies[0].block_granular else 800.0
+
+
+class _Queue(NoCompiler):
+    def __enter__(self) -> _Queue:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TimedRuntime:
+    class Version:
+        version = (12, 9)
+
+    def no_library() -> Any:
+        raise ToolError("torch sees no GPU.")
+
+    runtime = TimedRuntime(cost_us=cost_us)
+    monkeypatch.setenv("NITRO_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(nitro.fused_kernels, "open_runtime", lambda: runtime)
+    monkeypatch.setattr(compile_queue, "CompileQueue", lambda sm: _Queue(sm))
+    monkeypatch.setattr(library, "open_library", no_library)
+    monkeypatch.setattr(nvrtc, "find", lambda: Version)
+    return runtime
+
+
+def run(*arguments: str | Path) -> Result:
+    result = CliRunner().invoke(COMMAND, [str(one) for one in arguments])
+    if isinstance(result.exception, NitroError):
+        raise result.exception
+    assert result.exception is None, result.output
+    return result
+
+
+ONE_PAIR: Sequence[str] = ("--pair", "gemm+gemv", "--set", "first.rows=256", "--set", "first.outputs=128")
+
+
+@pytest.mark.usefixtures("device")
+def test_bench_prints_a_table() -> None:
+    strategies = ("--strategy", "sequential", "--strategy", "intra_block")
+    result = run("bench", *ONE_PAIR, *strategies, "--samples", "3")
+    header, line = result.stdout.splitlines()
+    assert header.split()[:7] == ["case", "ratio", "first", "second", "simple", "elastic", "library"]
+    assert line.split()[:8] == ["gemm+gemv", "0.80", "1000.0", "800.0", "1800.0", "-", "-", "1300.0"]
+    assert "1.385 1.385-1.385" in line
+    assert line.split()[-1] == "intra_block"
+    assert "without cuBLAS" not in result.stderr
+
+
+@pytest.mark.usefixtures("device")
+def test_bench_prints_the_document_as_json_and_says_what_is_missing() -> None:
+    result = run("bench", *ONE_PAIR, "--samples", "3", "--exhaustive", "--json", "-")
+    content = json.loads(result.stdout)
+    (case,) = content["cases"]
+    assert case["problems"][0].startswith("GemmProblem(rows=256, outputs=128")
+    assert case["regret"]["ways"] > 50
+    assert content["identity"]["library"] is None
+    assert "without cuBLAS and cuDNN: torch sees no GPU." in result.stderr
+
+
+@pytest.mark.usefixtures("device")
+def test_bench_scales_to_a_ratio() -> None:
+    result = run("bench", *ONE_PAIR, "--strategy", "sequential", "--balance", "0.4", "--samples", "3", "--json", "-")
+    (case,) = json.loads(result.stdout)["cases"]
+    # 0.4 * 1000 / 800 of 2048 outputs, twice, since on this device a kernel takes as long whatever its size.
+    assert "outputs=512, inner=512" in case["problems"][1]
+
+
+def test_tune_remembers(device: TimedRuntime, tmp_path: Path) -> None:
+    cache = tmp_path / "tuning.json"
+    first = run("tune", *ONE_PAIR, "--cache", cache)
+    assert "ways measured" in first.stdout
+    assert f"choices are in {cache}" in first.stdout
+    device.launches.clear()
+    again = json.loads(run("tune", *ONE_PAIR, "--cache", cache, "--json", "-").stdout)
+    assert device.launches == []
+    (choice,) = again["choices"]
+    assert choice["ways"] is None
+    # Two streams of this device overlap perfectly, and fusion is not chosen.
+    assert (choice["is_fused"], choice["gain"]) == (False, 1.0)
+    assert "from the cache" in run("tune", *ONE_PAIR, "--cache", cache).stdout
+    assert "ways measured" in run("tune", *ONE_PAIR, "--cache", cache, "--again").stdout
+
+
+@pytest.mark.usefixtures("device")
+def test_tune_keeps_choices_by_device(tmp_path: Path) -> None:
+    run("tune", *ONE_PAIR)
+    (kept,) = (tmp_path / "cache" / "tuning").iterdir()
+    assert kept.name == "emulation_on_the_cpu_sm80_3.json"
+    content = json.loads(kept.read_text())
+    content["device"]["name"] = "Orin"
+    kept.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="this was tuned on Orin"):
+        run("tune", *ONE_PAIR)
+
+
+@pytest.mark.usefixtures("device")
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("bench", "--pair", "tea+biscuits"), "there is no pair 'tea"),
+        (("bench", "--case", "tea*"), r"no case is called 'tea\*'"),
+        (("bench", "--strategy", "magic"), "there is no strategy 'magic'"),
+        (("tune", "--pair", "gemm+gemv", "--set", "first.tea=1"), "first has no size 'tea'"),
+    ],
+)
+def test_unknown_names_are_refused(arguments: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        run(*arguments)
+
+
+def test_help_shows_examples_line_by_line() -> None:
+    for command in ("bench", "tune"):
+        lines = [line.strip() for line in run(command, "--help").stdout.splitlines()]
+        assert f"nitro-analyze fuse {command} --pair gemm+layer_norm" in " ".join(lines)
+        assert sum(line.startswith(f"nitro-analyze fuse {command}") for line in lines) >= 3
