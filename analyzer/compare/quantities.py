@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-_UNITS = ((1e9, "s"), (1e6, "ms"), (1e3, "us"))
+_UNITS = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"))
 
 
 def duration_text(ns: Fraction | float, digits: int = 3) -> str:

@@ -135,7 +135,7 @@ class TestFusion:
         comparison = compare([loop(UNFUSED)], [loop(FUSED)])
         assert delta(comparison, "kernel") == -35 * US
         assert comparison.devices[0].waterfall.delta == -35 * US
-        assert story(comparison)["work"].text == "fusion removed 2 launches and 35 us of kernel time"
+        assert story(comparison)["work"].text == "fusion removed 2 launches and 35 µs of kernel time"
 
     def test_a_synchronisation_that_eats_the_gain_is_told_with_its_range(self) -> None:
         comparison = compare([loop(UNFUSED)], [loop(FUSED_SYNC)])
@@ -145,8 +145,8 @@ class TestFusion:
         assert delta(comparison, "launch_call", "launch_latency") == CALL + LATENCY
         assert float(comparison.devices[0].waterfall.delta) == pytest.approx(18 * US, rel=0.01)
         assert story(comparison)["work"].text == (
-            "fusion removed 2 launches and 35 us of kernel time, "
-            "but 50 us came back as synchronization in text > encode"
+            "fusion removed 2 launches and 35 µs of kernel time, "
+            "but 50 µs came back as synchronization in text > encode"
         )
 
     def test_a_gain_is_an_improvement_and_a_loss_a_regression_with_five_runs_a_side(self) -> None:
@@ -212,7 +212,7 @@ class TestLaunchBound:
         comparison = compare([loop(tiny_kernels(1))], [loop(tiny_kernels(2))])
         assert comparison.devices[0].waterfall.delta == 0
         text = story(comparison)["launch_bound"].text
-        assert text.startswith("both sides are launch-bound: the GPU does the same 40 us of work and is idle for 6")
+        assert text.startswith("both sides are launch-bound: the GPU does the same 40 µs of work and is idle for 6")
         assert text.endswith("more streams do not")
 
     def test_a_graph_takes_the_idle_time_away(self) -> None:
@@ -234,7 +234,7 @@ class TestLaunchBound:
         after = loop([step for _ in range(4) for step in (("host", 20), ("k", "large", 15))] + [("sync", 0)])
         known = story(compare([before], [after]))
         assert "launch_bound" not in known
-        assert known["launches"].text.startswith("the GPU does the same 60 us of work with 8 launches less")
+        assert known["launches"].text.startswith("the GPU does the same 60 µs of work with 8 launches less")
         assert known["launches"].delta_ns == delta(compare([before], [after]), *HOST_CAUSES)
         assert "the GPU is still idle for" in known["left"].text
 
@@ -254,7 +254,7 @@ class TestCopies:
         after = loop([("k", "gemm", 100), ("k", "norm", 50), ("sync", 0)])
         comparison = compare([before], [after])
         assert delta(comparison, "memcpy") == comparison.devices[0].waterfall.delta == -40 * US
-        assert story(comparison)["memcpy"].text == "copies take 40 us less"
+        assert story(comparison)["memcpy"].text == "copies take 40 µs less"
 
 
 class TestResult:

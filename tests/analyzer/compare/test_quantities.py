@@ -16,7 +16,7 @@ from nitro.analyzer.compare.quantities import count_text, duration_text, duratio
         (7, "7 ns"),
         (-1_400_000, "1.4 ms"),
         (Fraction(5_256_643, 1), "5.26 ms"),
-        (40_000, "40 us"),
+        (40_000, "40 µs"),
         (999_960, "1 ms"),
         (123_456_789_000, "123 s"),
         (5e12, "5,000 s"),
