@@ -7,6 +7,7 @@ and a report translates a cell by its exact text.
 from __future__ import annotations
 
 from .causes import TEXTS
+from .layers import KINDS
 from .message import Message, message
 from .power_events import CLOCK_DROP, CORES, DRIVER_LIMITS, MEMORY_CLOCK
 from .power_phases import OUTSIDE, SEVERAL, SHORT
@@ -24,6 +25,8 @@ TABLE_WORDS: tuple[Message, ...] = (
     CORES,
     MEMORY_CLOCK,
     *DRIVER_LIMITS.values(),
+    # Kinds of layers.
+    *KINDS.values(),
     # What limits occupancy, and whether a name hints at tensor cores.
     message("warps"),
     message("blocks"),

@@ -255,18 +255,21 @@ def _left(waterfall: Waterfall, launches: Launches) -> Iterator[Sentence]:
     cause = max((cause.id for cause in Cause), key=after.per_iteration)
     paths = after.idle_paths.get(cause, {})
     path = max(paths, key=lambda path: (paths[path], path), default=OUTSIDE_NVTX)
-    values = {
-        "share": percent_text(share),
-        "time": duration_text(after.per_iteration(cause)),
-        "cause": TITLES[cause],
-    }
+    shown, time = percent_text(share), duration_text(after.per_iteration(cause))
     if path in ("", OUTSIDE_NVTX):
-        text = message("the GPU is still idle for {share} of the iteration: {time} of it as {cause}", **values)
+        text = message(
+            "the GPU is still idle for {share} of the iteration: {time} of it as {cause}",
+            share=shown,
+            time=time,
+            cause=TITLES[cause],
+        )
     else:
         text = message(
             "the GPU is still idle for {share} of the iteration: {time} of it as {cause}, most of it in {path}",
+            share=shown,
+            time=time,
+            cause=TITLES[cause],
             path=path,
-            **values,
         )
     yield Sentence("left", text)
 

@@ -66,7 +66,8 @@ def glyphs(pdf: bytes) -> Iterator[tuple[str, int]]:
     """(font, glyph) of all text of a document, that in its pictures too; a font has one name in all of them."""
     for packed in _STREAM.findall(pdf):
         try:
-            content = zlib.decompress(packed)
+            # What is packed may itself end in what looks like the line end before `endstream`.
+            content = zlib.decompressobj().decompress(packed)
         except zlib.error:
             continue
         font = ""
