@@ -45,6 +45,9 @@ eyes: paper
 	@{ $(HAS_EYES); } || { echo "Installing $(EYES)"; ( $(APT) $(EYES) ) >/dev/null 2>&1; } || \
 	    echo "make: without $(EYES) the tests that look at pages are skipped; run 'sudo apt-get install $(EYES)'." >&2
 
+# A process a core, each taking tests from the others when it has none left.
+PARALLEL := -n auto --dist worksteal
+
 test: $(VENV)/.dev eyes ## Run everything that CI runs
 	@failed=; \
 	for step in "ruff check" mypy "lint-imports --no-logo"; do \
@@ -52,7 +55,7 @@ test: $(VENV)/.dev eyes ## Run everything that CI runs
 	done; \
 	$(MAKE) --no-print-directory test310 || failed="$$failed [python3.10]"; \
 	[ -z "$$failed" ] || echo "== FAILED so far:$$failed" >&2; \
-	echo "== pytest"; $(BIN)/pytest && [ -z "$$failed" ]
+	echo "== pytest"; $(BIN)/pytest $(PARALLEL) && [ -z "$$failed" ]
 
 test310: ## Run the tests under Python 3.10 too, where there is one
 	@if ! python3.10 -c 'import sys' >/dev/null 2>&1; then \
@@ -62,7 +65,7 @@ test310: ## Run the tests under Python 3.10 too, where there is one
 	else \
 	    $(MAKE) --no-print-directory $(VENV310)/.test && \
 	    echo "== pytest under Python 3.10, without real traces" && \
-	    env -u NITRO_TRACES $(VENV310)/bin/pytest -p no:cacheprovider \
+	    env -u NITRO_TRACES $(VENV310)/bin/pytest $(PARALLEL) -p no:cacheprovider \
 	        --ignore tests/test_packaging.py --ignore tests/test_docs.py --ignore tests/reports/test_html.py \
 	        --ignore tests/reports/test_pdf.py --ignore tests/reports/test_timeline_browser.py; \
 	fi
