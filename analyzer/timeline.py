@@ -254,7 +254,7 @@ def timeline_of(view: View) -> Timeline:
     to 0 without lanes.
     """
     names = _Names()
-    ranges = _all_ranges(view)
+    ranges = all_ranges(view)
     threads, threads_left_out = _threads(view, ranges)
     calls = {global_tid: _outermost_calls(view, global_tid) for global_tid in threads}
     start, end = _extent(view, ranges, calls)
@@ -333,7 +333,7 @@ def _touching(starts: Int64, ends: Int64, span: tuple[int, int] | None) -> npt.N
     return np.asarray((starts < span[1]) & (ends > span[0]))
 
 
-def _all_ranges(view: View) -> Ranges:
+def all_ranges(view: View) -> Ranges:
     """Return the NVTX ranges, with those that ended on another thread: they stand on the one where they began."""
     events = view.trace.table("nvtx_events")
     if events is None or not (events["end_global_tid"] != events["global_tid"]).any():

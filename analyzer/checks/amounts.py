@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 
 _AMOUNT = re.compile(r"^\s*([-+]?\d[\d_,]*(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*(.*?)\s*$")
+# Neither 16,5 nor 1,5.0 counts thousands; whoever writes a decimal comma must not get ten times the limit.
+_GROUPED = re.compile(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _DECIMAL = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _BYTES = {prefix + "B": factor for prefix, factor in _DECIMAL.items()} | {
     f"{prefix}iB": 1024.0**power for power, prefix in enumerate("KMGT", 1)
@@ -60,7 +62,7 @@ def amount(text: object, unit: str) -> float:
     suffixes = SUFFIXES[unit]
     number, suffix = math.nan, ""
     if isinstance(text, str) and (match := _AMOUNT.match(text)):
-        number, suffix = float(re.sub("[_,]", "", match[1])), match[2]
+        number, suffix = _number(text, match[1]), match[2]
     elif isinstance(text, int | float) and not isinstance(text, bool):
         number = float(text)
     if not math.isfinite(number):
@@ -71,12 +73,22 @@ def amount(text: object, unit: str) -> float:
     return number * suffixes[suffix]
 
 
+def _number(text: str, digits: str) -> float:
+    """Return the number in front of a suffix; commas may only part groups of three digits."""
+    if "," in digits and not _GROUPED.fullmatch(digits):
+        way = text.strip().replace(",", ".") if text.count(",") == 1 and "." not in digits else "1,200 or 1.2"
+        raise ValueError(f"{text!r} has a comma that parts no thousands; write {way}")
+    return float(re.sub("[_,]", "", digits))
+
+
 def share(text: object) -> float:
     """Return a share such as `"3 %"` or 0.03, above 0 and below 1.
 
     Raises:
         ValueError: it is no such share.
     """
+    if isinstance(text, str) and "," in text:
+        raise ValueError(f'{text!r} is no share between 0 and 1; write "{text.strip().replace(",", ".")}"')
     try:
         number = amount(text, "ratio")
     except ValueError:

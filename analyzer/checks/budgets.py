@@ -32,6 +32,7 @@ BUDGET_KEYS = (
     "inconclusive",
 )
 _LIMITS = ("max", "min", "max_regression")
+_NEVER_NEGATIVE = frozenset(("ns", "bytes", "bytes/s", "Hz", "1", "1/s", "items/s", "cycles", "ratio"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +182,16 @@ def _limit(table: Mapping[str, Any], key: str, gauge: Gauge) -> float | None:
     if key not in table:
         return None
     try:
-        return amount(table[key], gauge.unit)
+        limit = amount(table[key], gauge.unit)
     except ValueError as error:
         raise ValueError(f"{key} of {gauge.name}: {error}") from None
+    # Limits outside of what the metric can reach would pass or fail for ever.
+    if limit < 0 and gauge.unit in _NEVER_NEGATIVE:
+        raise ValueError(f"{key} of {gauge.name}: {table[key]!r} is below 0, which it never is; write a limit above 0")
+    if limit > 1 and gauge.unit == "ratio":
+        meant = f'"{table[key]:g} %"' if isinstance(table[key], int | float) and limit <= 100 else '"30 %" or 0.3'
+        raise ValueError(f"{key} of {gauge.name}: {table[key]!r} is more than the whole; write {meant}")
+    return limit
 
 
 def _share(table: Mapping[str, Any], key: str) -> float | None:

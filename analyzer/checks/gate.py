@@ -32,7 +32,7 @@ from .baselines import Baseline, Entry
 from .budgets import Budget, OnInconclusive
 from .facts import check_allowed, reasons_among, reasons_between, refusals
 from .gauges import Key, matches
-from .runs import Run
+from .runs import WHOLE_TRACE, Run
 
 # History of the format of `Check.to_dict`, one line a version:
 # 1: first version.
@@ -284,6 +284,10 @@ def _judged(one: Budget, runs: Sequence[Run], references: _References) -> Iterat
         other = message("no GPU of these runs is called {device}", device=str(one.device))
         yield from (Judgement(one, limit, "skipped", reason=other) for limit in limits)
         return
+    elsewhere = _no_such_gpu(one, runs)
+    if elsewhere:
+        yield from (Judgement(one, limit, "not_measured", reason=elsewhere) for limit in limits)
+        return
     if references.repeated:
         against = joined("; ", (reason.text for reason in references.repeated))
         yield from (Judgement(one, limit, "not_comparable", reason=against) for limit in limits)
@@ -303,7 +307,7 @@ def _judged(one: Budget, runs: Sequence[Run], references: _References) -> Iterat
             elif limit == "max_regression":
                 yield _relative(one, key, runs, known, references)
             else:
-                yield _absolute(one, key, limit, known)
+                yield _absolute(one, key, limit, runs, known)
 
 
 def _limits(one: Budget) -> tuple[Limit, ...]:
@@ -324,6 +328,17 @@ def _devices(one: Budget, runs: Sequence[Run]) -> frozenset[int] | None:
     return frozenset(
         device.device_id for run in runs for device in run.facts.devices if matches(one.device, device.name)
     )
+
+
+def _no_such_gpu(one: Budget, runs: Sequence[Run]) -> str:
+    """Return that no run used the GPU with the number of a budget, empty where one did.
+
+    It is asked before any value is: those that belong to no GPU, such as the period, would pass in its name.
+    """
+    if not isinstance(one.device, int) or any(one.device in run.device_ids for run in runs):
+        return ""
+    ids = sorted({device_id for run in runs for device_id in run.device_ids})
+    return message("no run used GPU {device}; used were {ids}", device=one.device, ids=", ".join(map(str, ids)))
 
 
 def _keys(one: Budget, runs: Sequence[Run], devices: frozenset[int] | None) -> list[Key]:
@@ -359,9 +374,6 @@ def _why_missing(one: Budget, runs: Sequence[Run]) -> str:
     """Return why no run has a value for a budget."""
     if one.nvtx is not None:
         return _why_no_phase(one, one.nvtx, runs)
-    if isinstance(one.device, int) and not any(one.device in run.device_ids for run in runs):
-        ids = sorted({device_id for run in runs for device_id in run.device_ids})
-        return message("no run used GPU {device}; used were {ids}", device=one.device, ids=", ".join(map(str, ids)))
     return _reason(runs, one.by, one.gauge.name) or _NO_VALUE
 
 
@@ -389,6 +401,8 @@ def _missing_in(one: Budget, key: Key, runs: Sequence[Run], values: Sequence[flo
     for run, value in zip(runs, values, strict=True):
         if value is not None:
             continue
+        if key in run.values and run.not_measured.get("iteration_period") == WHOLE_TRACE:
+            return message("{file}: {reason}", file=run.file_name, reason=WHOLE_TRACE)
         if key in run.values:
             return message(
                 "{file}: no iterations were found, and {metric} is judged per iteration; mark iterations with NVTX, or "
@@ -401,13 +415,16 @@ def _missing_in(one: Budget, key: Key, runs: Sequence[Run], values: Sequence[flo
     return ""
 
 
-def _absolute(one: Budget, key: Key, limit_kind: Limit, values: tuple[float, ...]) -> Judgement:
+def _absolute(one: Budget, key: Key, limit_kind: Limit, runs: Sequence[Run], values: tuple[float, ...]) -> Judgement:
     limit = one.maximum if limit_kind == "max" else one.minimum
     if limit is None:
         raise AssertionError(f"a budget without {limit_kind} was judged by it")
     middle = median(values)
     is_within = middle <= limit if limit_kind == "max" else middle >= limit
-    return Judgement(one, limit_kind, "pass" if is_within else "fail", key, values, limit)
+    made = Judgement(one, limit_kind, "pass" if is_within else "fail", key, values, limit)
+    # A percentile of too few iterations is one of them: over a limit it is, but that it is within says little.
+    lacking = _lacks_iterations(key, runs) if is_within and key.metric.startswith("iteration_") else ""
+    return replace(made, status="inconclusive", reason=lacking) if lacking else made
 
 
 def _relative(
@@ -431,8 +448,26 @@ def _relative(
     if not any((*known, *values)):
         # No ratio can say it, and none is needed.
         return replace(made, status="pass", reason=message("it is 0 in every run of both sides"))
-    effect = _effect(one, key, known, values, (*entry.runs, *runs))
-    return replace(made, effect=effect, status=_status_of(effect))
+    runs_of_both = (*entry.runs, *runs)
+    if min((*known, *values)) <= 0 and min(len(known), len(values)) > 1 and not _lacks_iterations(key, runs_of_both):
+        status, reason = _without_ratio(one, known, values)
+        return replace(made, status=status, reason=reason)
+    effect = _effect(one, key, known, values, runs_of_both)
+    return _by_effect(replace(made, effect=effect))
+
+
+def _without_ratio(one: Budget, before: Sequence[float], now: Sequence[float]) -> tuple[Status, str]:
+    """Return what became of a relative limit where a value is 0 or less, so that no ratio can say it."""
+    if not any(before) and min(now) > 0:
+        text = message("it was 0 in every run of the baseline, and is above 0 in every run now")
+        return ("fail" if one.better == "lower" else "pass"), text
+    if not any(now) and min(before) > 0:
+        text = message("it was above 0 in every run of the baseline, and is 0 in every run now")
+        return ("pass" if one.better == "lower" else "fail"), text
+    return "not_measured", message(
+        "a value is 0 or less in some runs and not in all, and ratios need positive ones; an absolute limit (max or "
+        "min) can judge it"
+    )
 
 
 def _paired(key: Key, runs: Sequence[Run], before: Sequence[Run]) -> Key:
@@ -447,17 +482,9 @@ def _effect(
     one: Budget, key: Key, before: tuple[float, ...], now: tuple[float, ...], runs: Sequence[Run]
 ) -> Effect | NoEffect:
     statistic = key.by or "value"
-    needed = _iterations_needed(key)
-    fewest = min(run.periods for run in runs)
-    if fewest < needed:
-        return NoEffect(
-            statistic,
-            message(
-                "the percentile needs {needed} iterations in each run, and a run has {fewest}",
-                needed=needed,
-                fewest=fewest,
-            ),
-        )
+    lacking = _lacks_iterations(key, runs)
+    if lacking:
+        return NoEffect(statistic, lacking)
     if min((*before, *now)) <= 0:
         text = message("a value is 0 or less, and ratios need positive ones; an absolute limit (max) can judge it")
         return NoEffect(statistic, text)
@@ -470,6 +497,18 @@ def _effect(
     )
 
 
+def _lacks_iterations(key: Key, runs: Sequence[Run]) -> str:
+    """Return that a run has too few iterations for its percentile to say anything, empty where none has."""
+    needed = _iterations_needed(key)
+    fewest = min(run.periods for run in runs)
+    # What is no percentile needs none, not even where the window was not divided into iterations.
+    if needed == 1 or fewest >= needed:
+        return ""
+    return message(
+        "the percentile needs {needed} iterations in each run, and a run has {fewest}", needed=needed, fewest=fewest
+    )
+
+
 def _iterations_needed(key: Key) -> int:
     """Return how many iterations a run must have before its percentile says anything: one beyond it."""
     last = key.by.rpartition(" ")[2]
@@ -479,8 +518,32 @@ def _iterations_needed(key: Key) -> int:
     return math.ceil(100 / beyond) if 0 < beyond < 50 else 1
 
 
-def _status_of(effect: Effect | NoEffect) -> Status:
-    if isinstance(effect, NoEffect) or effect.verdict == "inconclusive":
+def _by_effect(judgement: Judgement) -> Judgement:
+    """Return a judgement by a relative limit with the status and the reason that its effect gives it."""
+    effect = judgement.effect
+    if isinstance(effect, Effect) and effect.verdict == "inconclusive" and _is_no_regression(effect):
+        text = message(
+            "no regression: it may be better or the same, and at the bad end of the 90 % interval it is worse by less "
+            "than the limit"
+        )
+        return replace(judgement, status="pass", reason=text)
+    return replace(judgement, status=_status_of(effect), reason="")
+
+
+def _is_no_regression(effect: Effect) -> bool:
+    """Tell whether the interval leaves no room for a change for the worse beyond the threshold.
+
+    As for statements that there is no meaningful difference, each side of the interval is one test at 5 %.
+    """
+    interval = effect.equivalence_interval
+    if interval is None:
+        return False
+    high = 1 + effect.threshold
+    return interval[1] <= high if effect.better == "lower" else interval[0] >= 1 / high
+
+
+def _status_of(effect: Effect | NoEffect | None) -> Status:
+    if not isinstance(effect, Effect) or effect.verdict == "inconclusive":
         return "inconclusive"
     return "fail" if effect.verdict == "regression" else "pass"
 
@@ -502,6 +565,5 @@ def _together(judgements: Sequence[Judgement], day: date) -> tuple[Judgement, ..
     final = corrected(effects)
     made = list(judgements)
     for place, effect in final.items():
-        judgement = replace(made[int(place)], effect=effect, status=_status_of(effect))
-        made[int(place)] = _expired(judgement, day)
+        made[int(place)] = _expired(_by_effect(replace(made[int(place)], effect=effect)), day)
     return tuple(made)

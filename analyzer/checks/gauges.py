@@ -86,6 +86,7 @@ _OWN_DIRECTION: Mapping[str, Better] = {
     "logged_gpu_load": "higher",
     "logged_gpu_clock": "higher",
 }
+_MOST_LISTED = 25
 PROCESS = re.compile(r"\bpid \d+")
 
 
@@ -179,14 +180,14 @@ def gauge_of(name: str, *, of_phase: bool) -> Gauge:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a hint: the names nearest to a wrong one, or where all of them stand."""
+    """Return the end of a sentence: the names nearest to a wrong one, or where all of them stand."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(close)}?"
-    if len(known) <= 15:
-        return f"there are {', '.join(known)}"
-    return "`nitro-analyze list metrics` shows what exists"
+    if len(known) <= _MOST_LISTED:
+        return f"there are {', '.join(known)}."
+    return "`nitro-analyze list metrics` shows what exists."
 
 
 def matches(pattern: str, text: str) -> bool:

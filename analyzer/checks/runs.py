@@ -11,11 +11,17 @@ from nitro.errors import InputError
 
 from ..analysis import Analysis
 from ..causes import Cause
+from ..message import message
 from ..nvtx import family_of
 from ..trace import Trace
 from .gauges import Gauge, Key, gauges
 
 MOST_KERNEL_NAMES = 20
+# Why nothing of iterations is known where the user asked for the whole trace; marking them would change nothing.
+WHOLE_TRACE = message(
+    "with --window all the window has no iterations; leave it out (and take window out of [check] in nitro.toml), or "
+    'judge a total of the window, such as gpu_busy, with per = "window"'
+)
 _TABLES = ("api_calls", "nvtx_events", "os_calls", "sched_events", "gpu_metric_samples", "context_switches")
 _OPTIONS = (
     "driver_version",
@@ -116,7 +122,7 @@ def run_of(
         facts=Facts(
             devices=tuple(_device_facts(analysis)),
             tool=_tool(analysis),
-            options={name: analysis.capture.options[name] for name in _OPTIONS if name in analysis.capture.options},
+            options=_options(trace, analysis),
             recorded=tuple(name for name in _TABLES if trace.table(name) is not None),
             window=window.mode,
             iteration_mark=None if not marks else "nvtx" if marks[0].cpu_start_ns is not None else "gpu",
@@ -126,7 +132,7 @@ def run_of(
             kernels=tuple(_longest_kernels(analysis)),
         ),
         values=dict(_values(analysis)),
-        not_measured={entry.metric: entry.reason for entry in analysis.not_measured},
+        not_measured=_reasons(analysis),
     )
 
 
@@ -144,6 +150,34 @@ def _check_window(analysis: Analysis) -> None:
 def _tool(analysis: Analysis) -> str | None:
     source = analysis.source
     return f"{source.tool} {source.tool_version}" if source.tool_version else None
+
+
+def _reasons(analysis: Analysis) -> dict[str, str]:
+    """Return why metrics have no value, by metric."""
+    reasons = {entry.metric: entry.reason for entry in analysis.not_measured}
+    window, without = analysis.window, reasons.get("iteration_period")
+    if window.mode != "all" or window.is_fallback or without is None:
+        return reasons
+    return {metric: WHOLE_TRACE if reason == without else reason for metric, reason in reasons.items()}
+
+
+def _options(trace: Trace, analysis: Analysis) -> dict[str, str]:
+    """Return what was set when the run was recorded, as far as it can have changed what is in it.
+
+    How graphs are traced says nothing of a run that launches none, and such runs stay comparable.
+    """
+    known = analysis.capture.options
+    options = {name: known[name] for name in _OPTIONS if name in known}
+    if not _has_graphs(trace):
+        options.pop("cuda_graph_trace", None)
+    return options
+
+
+def _has_graphs(trace: Trace) -> bool:
+    if trace.table_or_empty("graph_launches").height:
+        return True
+    nodes = (trace.table_or_empty(name)["graph_node_id"] for name in ("kernels", "memcpys", "memsets"))
+    return any(column.len() > column.null_count() for column in nodes)
 
 
 def _fingerprint(trace: Trace) -> str:

@@ -158,6 +158,10 @@ def reasons_against_saved(
     def option(name: str) -> Callable[[SavedRun, int], object]:
         return lambda run, _side: run.run.capture.options.get(name)
 
+    def graph_trace(run: SavedRun, side: int) -> object:
+        # As for traces: it makes no difference to a run without graphs.
+        return run.run.capture.options.get("cuda_graph_trace") if run.has_graphs(devices[side]) else None
+
     def tool(run: SavedRun, _side: int) -> object:
         source = run.run.source
         return f"{source.tool} {source.tool_version}" if source.tool_version else None
@@ -172,9 +176,7 @@ def reasons_against_saved(
         *_differing(sides, device("sm_count"), "refuse", "sm_count", message("the number of multiprocessors")),
         *_differing(sides, option("driver_version"), "warn", "driver", message("the driver")),
         *_differing(sides, tool, "warn", "tool", message("the profiler")),
-        *_differing(
-            sides, option("cuda_graph_trace"), "refuse", "capture", message("the way in which CUDA graphs are traced")
-        ),
+        *_differing(sides, graph_trace, "refuse", "capture", message("the way in which CUDA graphs are traced")),
         *_differing(
             sides, lambda run, _: run.run.window["mode"], "warn", "window", message("the choice of the window")
         ),
@@ -189,15 +191,29 @@ def reasons_against_saved(
         text = message("the sides share no kernel name, and a saved analysis tells nothing else to match them by")
         found.append(Reason("warn", "workload", text, *(str(len(side)) for side in names)))
     for side in sides:
-        seen = set()
+        seen: dict[object, str] = {}
         for run in side:
-            facts = (run.run.source.file_name, run.run.window["start_ns"], run.run.window["end_ns"])
+            # The name of a file says nothing: a copy is the same capture.
+            work = tuple(run.value("gpu_busy", device_id) for device_id in run.device_ids)
+            facts = (run.run.window["start_ns"], run.run.window["end_ns"], work)
             name = run.run.source.file_name
             if facts in seen:
-                text = message("{name} stands twice on a side, and a run counted twice hides how runs vary", name=name)
-                found.append(Reason("refuse", "duplicate_runs", text, name, name))
-            seen.add(facts)
+                found.append(_twice(seen[facts], name))
+            seen.setdefault(facts, name)
     return _sorted(found)
+
+
+def _twice(first: str, name: str) -> Reason:
+    """Return the refusal of a capture that stands twice on a side, under one name or two."""
+    if first == name:
+        text = message("{name} stands twice on a side, and a run counted twice hides how runs vary", name=name)
+    else:
+        text = message(
+            "{name} is a copy of {first} on the same side, and a run counted twice hides how runs vary",
+            name=name,
+            first=first,
+        )
+    return Reason("refuse", "duplicate_runs", text, first, name)
 
 
 _ONLY_SUMS = message(
@@ -325,6 +341,9 @@ def _graph_trace(view: View, _side: int) -> object:
 def _window_reasons(sides: Sides) -> list[Reason]:
     every = [view for views in sides for view in views]
     if any(not view.window.iterations for view in every):
+        if all(view.window.mode == "all" and not view.window.is_fallback for view in every):
+            text = message("every run counts from its first to its last GPU operation, as one iteration")
+            return [Reason("warn", "window", text, "all", "all")]
         if not all(view.window.mode == "explicit" for view in every):
             counts = [_texts(len(view.window.iterations) for view in views) for views in sides]
             text = message(
@@ -386,17 +405,16 @@ def _duplicate_reasons(sides: Sides) -> list[Reason]:
     reasons = []
     for side, views in enumerate(sides):
         for view in views:
-            # Two captures that agree in every moment of their first operations are one capture.
+            # Two captures that agree in every moment of their first operations are one capture, whatever their names.
             operations = view.operations
-            facts = (view.trace.source.file_name, len(operations), operations.starts[:1000].tobytes())
+            facts = (len(operations), operations.starts[:1000].tobytes(), operations.ends[:1000].tobytes())
             name = view.trace.source.file_name
             if not len(operations):
                 continue
             if facts in seen[side]:
-                text = message("{name} stands twice on a side, and a run counted twice hides how runs vary", name=name)
-                reasons.append(Reason("refuse", "duplicate_runs", text, name, name))
+                reasons.append(_twice(seen[side][facts], name))
             elif side and facts in seen[0]:
                 text = message("{name} stands on both sides", name=name)
-                reasons.append(Reason("warn", "duplicate_runs", text, name, name))
-            seen[side][facts] = name
+                reasons.append(Reason("warn", "duplicate_runs", text, seen[0][facts], name))
+            seen[side].setdefault(facts, name)
     return reasons

@@ -101,7 +101,7 @@ class DeviceComparison:
     after_id: int
     waterfall: Waterfall
     matching: Matching
-    launches: Launches
+    launches: Launches | None
     metrics: tuple[MetricEffect, ...]
     story: tuple[Sentence, ...]
     phases: tuple[PhaseActivity, ...] = ()
@@ -113,11 +113,7 @@ class DeviceComparison:
             "after_device_id": self.after_id,
             "waterfall": self.waterfall.to_dict(),
             "matching": self.matching.to_dict(),
-            "launches_per_iteration": {
-                "before": float(self.launches.before),
-                "after": float(self.launches.after),
-                "delta": float(self.launches.delta),
-            },
+            "launches_per_iteration": None if self.launches is None else self.launches.to_dict(),
             "metrics": [metric.to_dict() for metric in self.metrics],
             "story": [sentence.to_dict() for sentence in self.story],
             "phases": [phase.to_dict() for phase in self.phases],
@@ -172,8 +168,8 @@ class Comparison:
         - `metrics`: effects on metrics of the iteration, each with `metric`, `unit`, `is_gated`, `verdict`, `sentence`
           and `effects` by statistic
         - `phase_overlaps`: pairs of phases, ns of a mean iteration
-        - `devices`: each with `waterfall` (steps that add up), `matching` (rows that add up), `launches_per_iteration`,
-          `metrics`, `story`, `phases` (sampled activity by NVTX phase)
+        - `devices`: each with `waterfall` (steps that add up), `matching` (rows that add up), `launches_per_iteration`
+          (`None` where a saved analysis does not tell), `metrics`, `story`, `phases` (sampled activity by NVTX phase)
         """
         before, after = self.runs
         return {
@@ -421,11 +417,22 @@ def _saved_device(
     iterations = (waterfall.before.iterations, waterfall.after.iterations)
     matching = match_names(kernels[0], kernels[1], iterations)
     if matching.delta_ns != waterfall.delta_of("kernel"):
-        raise ValueError("the kernels of a saved analysis do not add up to its kernel time")
-    counts = [sum(run.executions(device_id) for run in side) for side, device_id in zip(sides, pair, strict=True)]
-    launches = Launches(*(Fraction(count, number) for count, number in zip(counts, iterations, strict=True)))
+        names = ", ".join(dict.fromkeys(run.run.source.file_name for side in sides for run in side))
+        raise InputError(f"{names}: the kernels of an analysis do not add up to its kernel time; save them anew.")
+    launches = _saved_launches(sides, pair, iterations)
     metrics = _device_metrics(runs, threshold, seed, is_paired)
     return DeviceComparison(*pair, waterfall, matching, launches, metrics, story_of(waterfall, matching, launches))
+
+
+def _saved_launches(
+    sides: Sequence[Sequence[SavedRun]], pair: tuple[int, int], iterations: tuple[int, int]
+) -> Launches | None:
+    """Return the launches per iteration of both sides, `None` where a run does not tell its own."""
+    counts = [[run.launch_count(device_id) for run in side] for side, device_id in zip(sides, pair, strict=True)]
+    known = [[count for count in side if count is not None] for side in counts]
+    if any(None in side for side in counts):
+        return None
+    return Launches(*(Fraction(sum(side), number) for side, number in zip(known, iterations, strict=True)))
 
 
 def _saved_metrics(

@@ -31,7 +31,8 @@ class PhaseSide:
 
     `projection_ns` is the time of a mean iteration that its projections cover, `shared_ratio` the part of it in which
     projections of other phases ran too, `samples` how many sampling periods lie in all of it. `values` are ratios from
-    0 to 1 by metric (`METRICS`); `None` where the metric was not sampled, or fewer than 5 times.
+    0 to 1 by metric (`METRICS`); `None` where the metric was not sampled, or fewer than 5 times, or where a projection
+    is on average shorter than a sampling period, so that samples are mostly about what ran around it.
     """
 
     projection_ns: Fraction
@@ -140,17 +141,23 @@ def _side(
         return None
     iterations = sum(max(view.periods, 1) for view, _ in runs)
     samples = sum(_count(device, spans.covered) for device, spans in mine)
+    pieces = sum(len(spans.covered.starts) for _, spans in mine)
+    is_known = samples >= FEWEST_SAMPLES and total >= pieces * max(_sampling_ns(device) for device, _ in mine)
     return PhaseSide(
         Fraction(total, iterations),
         min(sum(spans.shared for _, spans in mine) / total, 1.0),
         samples,
         {
-            metric: _mean([(device.sampled.get(metric), spans.covered) for device, spans in mine])
-            if samples >= FEWEST_SAMPLES
-            else None
+            metric: _mean([(device.sampled.get(metric), spans.covered) for device, spans in mine]) if is_known else None
             for metric in METRICS
         },
     )
+
+
+def _sampling_ns(device: DeviceView) -> float:
+    """Return the median sampling period of a device, 0 where it was not sampled."""
+    sampled = next(iter(device.sampled.values()), None)
+    return 0.0 if sampled is None else float(np.median(np.diff(sampled.times)))
 
 
 def _count(device: DeviceView, spans: Intervals) -> int:

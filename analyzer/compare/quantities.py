@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+_MOST_DIGITS = 9
 _UNITS = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"))
 
 
@@ -27,8 +28,10 @@ def duration_texts(before: Fraction | float, after: Fraction | float) -> tuple[s
 
 
 def percent_text(ratio: float) -> str:
-    """Return the size of a ratio in percent, without sign, such as `4.7 %`."""
-    return f"{_significant(abs(ratio) * 100)} %"
+    """Return the size of a ratio in percent, without sign, such as `4.7 %`; what is less than 100 % never reads so."""
+    size = abs(ratio) * 100
+    texts = (_significant(size, digits) for digits in range(3, _MOST_DIGITS + 1))
+    return f"{next((text for text in texts if size >= 100 or text != '100'), '100')} %"
 
 
 def count_text(count: Fraction | float) -> str:

@@ -35,13 +35,15 @@ class SavedRun:
     """What a saved analysis tells about a run.
 
     `values` are the measurements by metric, device and part; `kernels` the kernels of each device by name, with
-    executions and summed ns inside the window. `device_ids` are the devices that worked.
+    executions and summed ns inside the window. `device_ids` are the devices that worked. `launches` are the calls that
+    submitted work by name, with the calls and the operations that they submitted, of all devices together.
     """
 
     run: Run
     values: Mapping[tuple[str, int | None, str | None], float]
     kernels: Mapping[int, NamedKernels]
     device_ids: tuple[int, ...]
+    launches: Mapping[str, tuple[int, int]]
 
     @property
     def periods(self) -> int:
@@ -56,9 +58,26 @@ class SavedRun:
         """Return what the window of a device consists of."""
         return parts_of_values(lambda metric, by: self.value(metric, device_id, by), device_id, self.periods)
 
-    def executions(self, device_id: int) -> int:
-        """Return how many kernels and CUDA graphs ran on a device in the window."""
-        return int(sum(self.value(f"{kind}_count", device_id) or 0 for kind in ("kernel", "graph_launch")))
+    def has_graphs(self, device_id: int) -> bool:
+        """Whether CUDA graphs ran on a device, recorded as a whole or by their nodes."""
+        return bool(self.value("graph_launch_count", device_id)) or any("GraphLaunch" in name for name in self.launches)
+
+    def launch_count(self, device_id: int) -> int | None:
+        """Return how many calls launched kernels and CUDA graphs; `None` where the analysis does not tell.
+
+        Its table of launch calls is that of all devices together, and does not have work whose call was not recorded.
+        """
+        ran = int(sum(self.value(f"{kind}_count", device_id) or 0 for kind in ("kernel", "graph_launch")))
+        if not ran:
+            return 0
+        launched = {name: counts for name, counts in self.launches.items() if "Launch" in name}
+        if len(self.device_ids) != 1 or not launched:
+            return None
+        # One launch of a graph that is recorded by its nodes stands for all of its kernels.
+        by_node = any("GraphLaunch" in name for name in launched) and not self.value("graph_launch_count", device_id)
+        if not by_node and sum(operations for _, operations in launched.values()) != ran:
+            return None
+        return sum(calls for calls, _ in launched.values())
 
     def statistics(self, metric: str) -> dict[str, Float64]:
         """Return percentiles and mean of a metric of the iteration, each as an array of one value."""
@@ -91,9 +110,24 @@ def read_saved(path: Path) -> SavedRun:
             "analyse the trace again."
         )
     try:
-        return saved_run(known)
+        return _checked(saved_run(known))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: this analysis is damaged ({error!r}); save it anew.") from None
+
+
+def _checked(run: SavedRun) -> SavedRun:
+    """Return a run whose numbers belong together.
+
+    Raises:
+        ValueError: no device worked, or the kernels of a device do not add up to its kernel time.
+    """
+    if not run.device_ids:
+        raise ValueError("no GPU has a window")
+    for device_id in run.device_ids:
+        total = sum(ns for _, ns in run.kernels.get(device_id, {}).values())
+        if total != run.parts(device_id).by_key["kernel"]:
+            raise ValueError("the kernels do not add up to the kernel time")
+    return run
 
 
 def saved_run(known: Mapping[str, Any]) -> SavedRun:
@@ -108,15 +142,20 @@ def saved_run(known: Mapping[str, Any]) -> SavedRun:
     )
     values = {(entry["metric"], entry["device_id"], entry["by"]): entry["value"] for entry in known["measurements"]}
     kernels: dict[int, NamedKernels] = {}
+    launches: dict[str, tuple[int, int]] = {}
     for table in known["tables"]:
-        if table["name"] == "kernels":
+        if table["name"] == "launch_calls":
+            for row in table["rows"]:
+                calls, operations = launches.get(row["api_call"], (0, 0))
+                launches[row["api_call"]] = (calls + int(row["calls"]), operations + int(row["operations"]))
+        elif table["name"] == "kernels":
             kernels[table["device_id"]] = {
                 NAME_LOST if row["name"] is None else str(row["name"]): (int(row["count"]), int(row["total_ns"]))
                 for row in table["rows"]
             }
     device_ids = sorted(device for metric, device, _ in values if metric == "window" and device is not None)
     run.iterations, run.window["dropped"], run.window["mode"], run.window["reason"]
-    return SavedRun(run, values, kernels, tuple(device_ids))
+    return SavedRun(run, values, kernels, tuple(device_ids), launches)
 
 
 def saved_runs(runs: Sequence[View | SavedRun]) -> tuple[SavedRun, ...]:

@@ -42,6 +42,8 @@ POWER = 0.80
 PERCENTILES = (50.0, 90.0, 99.0)
 MOST_RUNS = 100
 _ALPHA = 1 - CONFIDENCE
+# A change nearer to the threshold than this share of it, from runs that would tell such a distance, is too near.
+_NEAR = 0.5
 _FEWEST_FOR_BOOTSTRAP = 3
 _RESAMPLES_AT_ONCE = 1_000
 _MOST_ITERATIONS_DRAWN = 2_000
@@ -268,6 +270,17 @@ def verdict_sentence(effect: Effect) -> str:
             change=_signed(effect.ratio - 1),
             limit=limit,
         )
+    if effect.runs_to_decide is None and not _is_near_threshold(effect, fewest):
+        return message(
+            "inconclusive: the runs of a side differ too much to decide on the change of {change} (95 % interval "
+            "{low} to {high}) against the threshold of {limit}; more than {most} runs a side would be needed, so "
+            "quieten the machine first",
+            change=_signed(effect.ratio - 1),
+            low=low,
+            high=high,
+            limit=limit,
+            most=MOST_RUNS,
+        )
     if effect.runs_to_decide is None:
         return message(
             "inconclusive: the change of {change} (95 % interval {low} to {high}) is too near the threshold of {limit} "
@@ -288,6 +301,15 @@ def verdict_sentence(effect: Effect) -> str:
         smallest=percent_text(effect.smallest_effect or 0.0),
         runs=effect.runs_to_decide,
     )
+
+
+def _is_near_threshold(effect: Effect, runs: int) -> bool:
+    """Whether it is for the size of a change, not for the spread of the runs, that `MOST_RUNS` do not decide it."""
+    assert effect.interval is not None
+    limit = math.log1p(effect.threshold)
+    # What the interval shrinks to with that many runs, at most.
+    half = (math.log(effect.interval[1]) - math.log(effect.interval[0])) / 2 * math.sqrt(runs / MOST_RUNS)
+    return max(abs(abs(math.log(effect.ratio)) - limit), half) < _NEAR * limit
 
 
 def bootstrap_effects(
@@ -388,7 +410,7 @@ def _smallest_effect(estimate: _Estimate, limit: float) -> float | None:
 def _runs_to_decide(
     estimate: _Estimate, limit: float, before: Float64, after: Float64, *, is_paired: bool
 ) -> int | None:
-    """Return the number of runs a side that would decide, not below the present one."""
+    """Return the number of runs a side that would decide with a probability of `POWER`, not below the present one."""
     present = min(len(before), len(after))
     if math.isinf(estimate.error):
         return None
@@ -396,8 +418,15 @@ def _runs_to_decide(
     distance = abs(estimate.effect) - limit
     for runs in range(present, MOST_RUNS + 1):
         error, df = math.sqrt(variance / runs), float(runs - 1 if is_paired else 2 * runs - 2)
-        alpha = _ALPHA / 2 if distance > 0 else _ALPHA
-        if abs(distance) > (quantile(1 - alpha, df) + quantile(POWER, df)) * error:
+        if not error:
+            return runs if distance else None
+        if distance > 0:
+            power = cdf(distance / error - quantile(1 - _ALPHA / 2, df), df)
+        else:
+            # Both one-sided tests have to hold; each fails on its own side, so that their failures add up.
+            reach = quantile(1 - _ALPHA, df)
+            power = sum(cdf((limit + side * estimate.effect) / error - reach, df) for side in (-1, 1)) - 1
+        if power > POWER:
             return runs
     return None
 

@@ -48,7 +48,10 @@ HOST_CAUSES = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Launches:
-    """Calls that launched kernels or CUDA graphs, per mean iteration; executions where no calls were recorded."""
+    """Calls that launched kernels or CUDA graphs, per mean iteration; executions where no calls were recorded.
+
+    A saved analysis may not tell them; then there are no `Launches`, and no sentence is about them.
+    """
 
     before: Fraction
     after: Fraction
@@ -57,6 +60,10 @@ class Launches:
     def delta(self) -> Fraction:
         """Launches added."""
         return self.after - self.before
+
+    def to_dict(self) -> dict[str, float]:
+        """Return the fields for JSON."""
+        return {"before": float(self.before), "after": float(self.after), "delta": float(self.delta)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +81,7 @@ class Sentence:
 
 
 def story_of(
-    waterfall: Waterfall, matching: Matching, launches: Launches, overlaps: Sequence[PhaseOverlap] = ()
+    waterfall: Waterfall, matching: Matching, launches: Launches | None, overlaps: Sequence[PhaseOverlap] = ()
 ) -> tuple[Sentence, ...]:
     """Return the story: the mean period first, then work and launches, then what else changed, the largest first."""
     return (
@@ -85,7 +92,7 @@ def story_of(
         *_left(waterfall, launches),
         *_work(waterfall, matching, launches),
         *_phases(overlaps),
-        *_others(waterfall),
+        *_others(waterfall, launches),
         *_quality(waterfall, matching),
     )
 
@@ -147,11 +154,12 @@ def is_launch_bound(idle_ratio: float, host_ratio: float) -> bool:
     return idle_ratio >= LAUNCH_BOUND_IDLE and host_ratio >= LAUNCH_BOUND_HOST
 
 
-def _launch_bound(waterfall: Waterfall, launches: Launches) -> Iterator[Sentence]:
+def _launch_bound(waterfall: Waterfall, launches: Launches | None) -> Iterator[Sentence]:
     work = waterfall.before.work_ns
     # Where a graph took the launches over, its own sentence says what became of the waiting.
     if (
         not work
+        or launches is None
         or _is_graph(waterfall, launches)
         or _is_relieved(waterfall, launches)
         or abs(waterfall.after.work_ns - work) > SAME_WORK * work
@@ -185,8 +193,8 @@ def _launch_bound(waterfall: Waterfall, launches: Launches) -> Iterator[Sentence
     yield Sentence("launch_bound", text)
 
 
-def _graph(waterfall: Waterfall, launches: Launches) -> Iterator[Sentence]:
-    if not _is_graph(waterfall, launches):
+def _graph(waterfall: Waterfall, launches: Launches | None) -> Iterator[Sentence]:
+    if launches is None or not _is_graph(waterfall, launches):
         return
     host = waterfall.delta_of(*HOST_CAUSES)
     sides = (waterfall.before, waterfall.after)
@@ -211,26 +219,27 @@ def _graph(waterfall: Waterfall, launches: Launches) -> Iterator[Sentence]:
     yield Sentence("graph", text, host)
 
 
-def _is_graph(waterfall: Waterfall, launches: Launches) -> bool:
+def _is_graph(waterfall: Waterfall, launches: Launches | None) -> bool:
     """Whether CUDA graphs, recorded as a whole, took over what was launched kernel by kernel."""
     graph = waterfall.step("graph")
-    return not graph.before and bool(graph.after) and launches.delta < 0
+    return not graph.before and bool(graph.after) and launches is not None and launches.delta < 0
 
 
-def _is_relieved(waterfall: Waterfall, launches: Launches) -> bool:
+def _is_relieved(waterfall: Waterfall, launches: Launches | None) -> bool:
     """Whether a launch-bound side launches less often and waits less for its host, for the same work."""
     work, host = waterfall.before.work_ns, waterfall.before.per_iteration(*HOST_CAUSES)
     return (
-        abs(waterfall.after.work_ns - work) <= SAME_WORK * work
+        launches is not None
+        and abs(waterfall.after.work_ns - work) <= SAME_WORK * work
         and is_launch_bound(*_host_share(waterfall)[0])
         and launches.delta <= -RELIEF * launches.before
         and waterfall.delta_of(*HOST_CAUSES) <= -RELIEF * host
     )
 
 
-def _relief(waterfall: Waterfall, launches: Launches) -> Iterator[Sentence]:
+def _relief(waterfall: Waterfall, launches: Launches | None) -> Iterator[Sentence]:
     """Tell that launching less often paid, where no graph that was recorded as a whole says so already."""
-    if _is_graph(waterfall, launches) or not _is_relieved(waterfall, launches):
+    if launches is None or _is_graph(waterfall, launches) or not _is_relieved(waterfall, launches):
         return
     before, after = (duration_text(parts.per_iteration(*HOST_CAUSES)) for parts in (waterfall.before, waterfall.after))
     text = message(
@@ -244,7 +253,7 @@ def _relief(waterfall: Waterfall, launches: Launches) -> Iterator[Sentence]:
     yield Sentence("launches", text, waterfall.delta_of(*HOST_CAUSES))
 
 
-def _left(waterfall: Waterfall, launches: Launches) -> Iterator[Sentence]:
+def _left(waterfall: Waterfall, launches: Launches | None) -> Iterator[Sentence]:
     """Tell what is left of the idle time once the launches are gone."""
     after = waterfall.after
     if not (_is_graph(waterfall, launches) or _is_relieved(waterfall, launches)) or not after.mean_period_ns:
@@ -274,11 +283,12 @@ def _left(waterfall: Waterfall, launches: Launches) -> Iterator[Sentence]:
     yield Sentence("left", text)
 
 
-def _work(waterfall: Waterfall, matching: Matching, launches: Launches) -> Iterator[Sentence]:
+def _work(waterfall: Waterfall, matching: Matching, launches: Launches | None) -> Iterator[Sentence]:
     """Tell what became of launches and kernel time, and what came back as idle time."""
     kernel = waterfall.delta_of("kernel", "graph")
-    count = launches.delta
-    if abs(count) < max(Fraction(1, 2), _LEAST_LAUNCHES * launches.before) and not _is_large(waterfall, kernel):
+    count = Fraction(0) if launches is None else launches.delta
+    least = Fraction(1, 2) if launches is None else max(Fraction(1, 2), _LEAST_LAUNCHES * launches.before)
+    if abs(count) < least and not _is_large(waterfall, kernel):
         return
     if waterfall.step("graph").after and not waterfall.step("graph").before:
         return
@@ -298,6 +308,10 @@ def _work(waterfall: Waterfall, matching: Matching, launches: Launches) -> Itera
         text = message("kernels take {time} less, with {number} launches more", number=number, time=time)
     elif count >= Fraction(1, 2):
         text = message("kernels take {time} longer, with {number} launches more", number=number, time=time)
+    elif launches is None and kernel < 0:
+        text = message("kernels take {time} less", time=time)
+    elif launches is None:
+        text = message("kernels take {time} longer", time=time)
     elif kernel < 0:
         text = message("kernels take {time} less, with as many launches", time=time)
     else:
@@ -307,7 +321,17 @@ def _work(waterfall: Waterfall, matching: Matching, launches: Launches) -> Itera
         cause, grown, path = back
         total += grown
         returned, title = duration_text(grown), TITLES[cause]
-        if path is None:
+        if not saved and path is None:
+            text = message("{what}, and idle time due to {cause} grew by {time}", what=text, cause=title, time=returned)
+        elif not saved:
+            text = message(
+                "{what}, and idle time due to {cause} grew by {time}, most of it in {path}",
+                what=text,
+                cause=title,
+                time=returned,
+                path=path,
+            )
+        elif path is None:
             text = message("{what}, but {back} came back as {cause}", what=text, back=returned, cause=title)
         else:
             text = message(
@@ -371,10 +395,13 @@ def _phases(overlaps: Sequence[PhaseOverlap]) -> Iterator[Sentence]:
         yield Sentence("phases", text, pair.after.either_ns - pair.before.either_ns)
 
 
-def _others(waterfall: Waterfall) -> Iterator[Sentence]:
+def _others(waterfall: Waterfall, launches: Launches | None) -> Iterator[Sentence]:
     """Tell every other part that changed by at least 1 % of the period, the largest first."""
-    work = {"kernel", "graph"}
-    steps = [step for step in waterfall.steps if step.key not in work and _is_large(waterfall, step.delta)]
+    told = {"kernel", "graph"}
+    if _is_graph(waterfall, launches) or _is_relieved(waterfall, launches):
+        # The sentence about the launches holds the sum of these.
+        told.update(HOST_CAUSES)
+    steps = [step for step in waterfall.steps if step.key not in told and _is_large(waterfall, step.delta)]
     for step in sorted(steps, key=lambda step: (-abs(step.delta), step.key)):
         yield Sentence(step.key, _change_text(waterfall, step), step.delta)
 

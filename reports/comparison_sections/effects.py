@@ -79,8 +79,9 @@ def _table(comparison: Comparison, *, is_document: bool) -> Table:
         columns += [Column(message("would show")), Column(message("runs"))]
         note = message(
             "{note} Would show: the smallest change that runs like these show in 4 of 5 cases. Runs: how many a side "
-            "should decide, if change and spread stay as they are. Iteration period and latency share one correction "
-            "for being two (Holm).",
+            "should decide, if change and spread stay as they are. The first rows of iteration period and latency "
+            "share one correction for being two (Holm), and they decide; the other rows are each judged alone, without "
+            "correction, so one of them may differ by chance.",
             note=note,
         )
     return Table(tuple(columns), tuple(rows), note, message("Effects and verdicts"), "effects")

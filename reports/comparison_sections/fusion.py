@@ -49,14 +49,15 @@ _NO_SAMPLES = message(
     "--gpu-metrics-devices=all."
 )
 _NO_POWER = message(
-    "Energy per item is not known: an nsys trace holds no power samples, so whether less time is also less energy "
-    "cannot be told from it."
+    "Energy per item is not known: a comparison does not read power logs yet, so whether less time is also less energy "
+    "cannot be told here. `nitro-analyze TRACE POWER_LOG` tells it for each side alone."
 )
 
 
 def _facts(device: DeviceComparison) -> Table:
     before, after = device.waterfall.before, device.waterfall.after
-    launches = (float(device.launches.before), float(device.launches.after))
+    known = device.launches
+    launches = (None, None) if known is None else (float(known.before), float(known.after))
     rows = [
         (message("launches"), *(numbers.count(value) for value in launches), _ratio(*launches)),
         _time(message("work of the GPU"), float(before.work_ns), float(after.work_ns)),

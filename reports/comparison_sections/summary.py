@@ -65,10 +65,12 @@ def _parts(device: DeviceComparison) -> tuple[KeyFigure, ...]:
         before, after = (numbers.duration(float(parts.per_iteration(*keys))) for parts in sides)
         return KeyFigure(label, after, message("before: {value}", value=before))
 
+    known = device.launches
+    before, after = (None, None) if known is None else (float(known.before), float(known.after))
     launches = KeyFigure(
         message("Launches per iteration"),
-        numbers.count(float(device.launches.after)),
-        message("before: {value}", value=numbers.count(float(device.launches.before))),
+        numbers.count(after),
+        message("before: {value}", value=numbers.count(before)),
     )
     return (
         launches,

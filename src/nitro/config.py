@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import Any
 from nitro.errors import UsageError
 
 FILE_NAME = "nitro.toml"
+_TABLES = ("check", "budget", "report")
 _REPORT_KEYS = ("title", "author", "lang", "paper", "template")
 _BUDGET_HEAD = re.compile(r"^[ \t]*\[\[[ \t]*budget[ \t]*\]\]", re.MULTILINE)
 
@@ -64,14 +66,15 @@ def check_settings(path: Path | None = None) -> CheckSettings:
         path: the file; by default nitro.toml in the current folder, which need not exist.
 
     Raises:
-        UsageError: the file does not exist although it was named, is not TOML, or has a setting that does not exist or
-            is of the wrong kind. What stands inside a budget is not looked at.
+        UsageError: the file does not exist although it was named, is not TOML, or has a table or setting that does not
+            exist or is of the wrong kind. What stands inside a budget is not looked at.
     """
     if path is None:
         path = Path(FILE_NAME)
         if not path.is_file():
             return CheckSettings(FILE_NAME)
     tables = _read(path)
+    _check_tables(path, tables)
     budgets = tables.get("budget", [])
     if not isinstance(budgets, list) or not all(isinstance(budget, dict) for budget in budgets):
         raise UsageError(f"{path}: budgets are tables under [[budget]], with two brackets on each side.")
@@ -108,6 +111,15 @@ _CHECK_KINDS: Mapping[str, str] = {
     "allow": 'a list of texts, such as ["driver"]',
     "facts": 'a table of texts, such as precision = "bf16"',
 }
+
+
+def _check_tables(path: Path, tables: Mapping[str, Any]) -> None:
+    """Refuse what stands at the top of the file and is none of its tables: misspelt budgets would guard nothing."""
+    for name in tables:
+        if name not in _TABLES:
+            close = difflib.get_close_matches(name, _TABLES, n=1)
+            way = f"did you mean {close[0]}?" if close else "it knows [check], [[budget]] and [report]."
+            raise UsageError(f"{path}: there is no table or setting {name!r} at the top of the file; {way}")
 
 
 def _check_setting(path: Path, key: str, value: object) -> None:

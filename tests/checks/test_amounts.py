@@ -18,6 +18,8 @@ from nitro.analyzer.checks.amounts import EXAMPLES, SUFFIXES, amount, share
         ("30 µs", "ns", 30e3),
         (120, "1", 120),
         ("1,200", "1", 1200),
+        ("1,234,567.5 ns", "ns", 1234567.5),
+        ("1_200", "1", 1200),
         ("30 %", "ratio", 0.3),
         (0.3, "ratio", 0.3),
         ("60 /s", "1/s", 60),
@@ -56,6 +58,30 @@ def test_what_nobody_can_read_is_refused_with_an_example(text: object, unit: str
     with pytest.raises(ValueError, match="write") as caught:
         amount(text, unit)
     assert EXAMPLES[unit] in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "way"),
+    [
+        ("16,5 ms", "ns", "write 16.5 ms"),
+        ("1,5 GiB", "bytes", "write 1.5 GiB"),
+        ("2,5 %", "ratio", "write 2.5 %"),
+        ("1,2345", "1", "write 1.2345"),
+        ("0,125 s", "ns", "write 0.125 s"),
+        ("1234,567", "1", "write 1234.567"),
+        ("1,2,3", "1", "write 1,200 or 1.2"),
+        ("1,50.5", "1", "write 1,200 or 1.2"),
+    ],
+)
+def test_a_decimal_comma_is_refused_and_never_dropped(text: str, unit: str, way: str) -> None:
+    with pytest.raises(ValueError, match="has a comma that parts no thousands") as caught:
+        amount(text, unit)
+    assert str(caught.value).endswith(way)
+
+
+def test_a_share_with_a_decimal_comma_is_refused() -> None:
+    with pytest.raises(ValueError, match=r'write "2\.5 %"'):
+        share("2,5 %")
 
 
 def test_every_unit_of_a_metric_can_be_read() -> None:

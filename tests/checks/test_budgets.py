@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from builders import call, kernel, nvtx_range, trace
-from nitro.analyzer import analyze
+from nitro.analyzer import Capture, analyze
 from nitro.analyzer.analysis import all_metrics
 from nitro.analyzer.checks import budgets_of
 from nitro.analyzer.checks.gauges import WINDOW_TOTALS, Key, gauges, matches
@@ -44,6 +44,22 @@ def test_a_budget_is_read_with_its_units() -> None:
     assert made.name == "iteration_period:p50 on '*Orin*'"
 
 
+@pytest.mark.parametrize(
+    ("metric", "text", "limit"),
+    [
+        ("gpu_busy_ratio", 1, 1.0),
+        ("gpu_busy_ratio", "100 %", 1.0),
+        ("kernel_count", 0, 0.0),
+        ("logged_temperature", "-5 °C", -5.0),
+    ],
+)
+def test_a_limit_at_the_edge_of_what_a_metric_can_be_is_read(metric: str, text: object, limit: float) -> None:
+    table = GOOD | {"metric": metric, "max": text}
+    del table["by"]
+    (made,) = budgets_of([table], "nitro.toml")
+    assert made.maximum == limit
+
+
 def test_a_budget_expires_on_the_day_that_is_named() -> None:
     (made,) = budgets_of([GOOD | {"expires": "2027-01-31"}], "nitro.toml")
     assert [made.is_expired(date(2027, 1, day)) for day in (30, 31)] == [False, True]
@@ -65,6 +81,17 @@ def test_a_budget_expires_on_the_day_that_is_named() -> None:
         ({"max": ...}, "iteration_period has no limit; give max, min or max_regression."),
         ({"max": 15}, 'max of iteration_period: 15 has no unit; write "15 ms".'),
         ({"max": "15 GB"}, "max of iteration_period: '15 GB' has the unit 'GB'; write \"15 ms\"."),
+        ({"max": "16,5 ms"}, "max of iteration_period: '16,5 ms' has a comma that parts no thousands; write 16.5 ms."),
+        ({"max": "-5 ms"}, "max of iteration_period: '-5 ms' is below 0, which it never is; write a limit above 0."),
+        ({"min": "-5 ms"}, "min of iteration_period: '-5 ms' is below 0"),
+        (
+            {"metric": "gpu_busy_ratio", "by": ..., "max": 30},
+            'max of gpu_busy_ratio: 30 is more than the whole; write "30 %".',
+        ),
+        ({"metric": "gpu_busy_ratio", "by": ..., "max": "130 %"}, 'is more than the whole; write "30 %" or 0.3.'),
+        ({"metric": "kernel_count", "by": ..., "max": -1}, "-1 is below 0"),
+        ({"metric": "gpc_clock", "by": "mean", "max": "-900 MHz"}, "'-900 MHz' is below 0"),
+        ({"metric": "gpu_memory_peak", "by": "total", "max": "-1 GiB"}, "'-1 GiB' is below 0"),
         ({"min": "20 ms"}, "min of iteration_period is above its max, so nothing could pass."),
         ({"max_regression": 3}, 'max_regression: 3 is no share between 0 and 1; write "3 %" or 0.03.'),
         ({"maximum": "3 ms"}, "a budget has no setting 'maximum'; did you mean max?"),
@@ -102,6 +129,22 @@ def test_rates_are_better_when_higher_and_times_when_lower() -> None:
 
 def test_totals_are_the_ids_that_exist() -> None:
     assert set(WINDOW_TOTALS) <= {name for metric in all_metrics() for name in metric.provides}
+
+
+@pytest.mark.parametrize(
+    ("tables", "is_kept"),
+    [
+        ({}, False),
+        ({"graph_launches": [(300, 400)]}, True),
+        ({"kernels": [kernel(100, 200, graph_node_id=3)]}, True),
+    ],
+)
+def test_how_graphs_are_traced_is_a_fact_of_runs_with_graphs_alone(tables: dict[str, Any], is_kept: bool) -> None:
+    capture = Capture(options={"cuda_graph_trace": "Node", "driver_version": "1"})
+    built = trace(**({"kernels": [kernel(100, 200)]} | tables), capture=capture)
+    options = run_of(built, analyze(built)).facts.options
+    assert ("cuda_graph_trace" in options) is is_kept
+    assert options["driver_version"] == "1"
 
 
 def loop(iterations: int) -> dict[Key, float]:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from nitro.analyzer.checks import Budget, Check, Entry, Key, budget, check, default_budgets
+from nitro.analyzer.checks.facts import ALLOWED_KEYS
 from nitro.analyzer.checks.gate import STATUSES, Status
-from nitro.analyzer.compare.statistics import Effect, NoEffect
+from nitro.analyzer.compare.statistics import Effect
 from nitro.errors import UsageError
 from nitro.reports.checks.sentences import sentence
 from recorded_runs import DAY, PERIOD, around, baseline, run, runs
@@ -80,6 +81,25 @@ class TestAbsoluteLimits:
         assert statuses(every) == ["pass", "fail"]
         assert statuses(one) == ["fail"]
         assert statuses(named) == ["pass"]
+
+    def test_a_gpu_that_no_run_used_is_no_pass_for_what_belongs_to_no_gpu(self) -> None:
+        side = runs(PERIOD, [1.0])
+        made = check(side, [period(device=7, max="1 ms")], day=DAY)
+        assert (statuses(made), made.exit_code) == (["not_measured"], 3)
+        assert made.judgements[0].reason == "no run used GPU 7; used were 0"
+        assert statuses(check(side, [period(device=0, max="1 ms")], day=DAY)) == ["pass"]
+
+    @pytest.mark.parametrize(
+        ("periods", "value", "status"), [(11, 5, "inconclusive"), (11, 30, "fail"), (100, 5, "pass")]
+    )
+    def test_a_percentile_of_few_iterations_can_break_a_limit_and_not_keep_it(
+        self, periods: int, value: float, status: str
+    ) -> None:
+        side = runs(Key("iteration_period", "p99"), [value * MS], periods=periods)
+        made = check(side, [budget("iteration_period", by="p99", max="10 ms")], day=DAY)
+        assert statuses(made) == [status]
+        if status == "inconclusive":
+            assert sentence(made.judgements[0]) == ("the percentile needs 100 iterations in each run, and a run has 11")
 
     def test_a_pattern_of_nvtx_ranges_holds_for_each_of_them(self) -> None:
         values = {
@@ -163,15 +183,47 @@ class TestAgainstABaseline:
         limits = [budget("gpu_idle", max_regression="3 %")]
         assert statuses(check(now, limits, day=DAY, baseline=baseline(before))) == ["pass"]
 
-    def test_nothing_on_both_sides_passes_and_something_after_nothing_is_inconclusive(self) -> None:
+    @pytest.mark.parametrize(
+        ("before", "now", "better", "status"),
+        [
+            ([0.0] * 3, [0.0] * 3, "lower", "pass"),
+            ([0.0] * 3, [7.0] * 3, "lower", "fail"),
+            ([0.0] * 3, [7.0] * 3, "higher", "pass"),
+            ([7.0] * 3, [0.0] * 3, "lower", "pass"),
+            ([7.0] * 3, [0.0] * 3, "higher", "fail"),
+            ([0.0] * 3, [0.0, 7.0, 7.0], "lower", "not_measured"),
+            ([0.0, 7.0, 7.0], [7.0] * 3, "lower", "not_measured"),
+            ([0.0], [7.0] * 3, "lower", "inconclusive"),
+        ],
+    )
+    def test_what_was_or_is_0_is_judged_without_a_ratio(
+        self, before: list[float], now: list[float], better: str, status: str
+    ) -> None:
         key = Key("memcpy_count", device_id=0)
-        limits = [budget("memcpy_count", better="lower", max_regression="3 %")]
-        held_against = baseline(runs(key, [0.0] * 5))
-        assert statuses(check(runs(key, [0.0] * 5), limits, day=DAY, baseline=held_against)) == ["pass"]
-        made = check(runs(key, [7.0] * 5), limits, day=DAY, baseline=held_against)
-        assert statuses(made) == ["inconclusive"]
-        assert isinstance(made.judgements[0].effect, NoEffect)
-        assert "absolute limit" in made.judgements[0].effect.reason
+        limits = [budget("memcpy_count", better=better, max_regression="3 %")]
+        made = check(runs(key, now), limits, day=DAY, baseline=baseline(runs(key, before)))
+        assert statuses(made) == [status]
+        assert made.exit_code == {"pass": 0, "inconclusive": 0, "fail": 1, "not_measured": 3}[status]
+        assert sentence(made.judgements[0])
+
+    def test_a_clear_improvement_by_less_than_the_threshold_passes_although_its_good_side_is_open(self) -> None:
+        """From 5 % better to the same: no regression, and neither an improvement beyond 3 % nor no difference."""
+        made = gated(around(10 * MS, 0.02), around(9.75 * MS, 0.02))
+        (judged,) = made.judgements
+        assert isinstance(judged.effect, Effect)
+        assert judged.effect.verdict == "inconclusive"
+        assert judged.status == "pass"
+        assert sentence(judged).startswith("no regression")
+
+    def test_the_same_change_for_the_worse_stays_inconclusive(self) -> None:
+        assert statuses(gated(around(9.75 * MS, 0.02), around(10 * MS, 0.02))) == ["inconclusive"]
+
+    def test_of_what_is_better_when_higher_the_lower_end_decides(self) -> None:
+        key = Key("gpu_busy_ratio", device_id=0)
+        limits = [budget("gpu_busy_ratio", max_regression="3 %")]
+        low, high = (runs(key, around(middle, 0.02)) for middle in (0.80, 0.82))
+        assert statuses(check(high, limits, day=DAY, baseline=baseline(low))) == ["pass"]
+        assert statuses(check(low, limits, day=DAY, baseline=baseline(high))) == ["inconclusive"]
 
     def test_a_percentile_needs_iterations_beyond_it(self) -> None:
         key = Key("iteration_period", "p99")
@@ -356,6 +408,9 @@ class TestWrongUse:
     def test_a_reason_that_does_not_exist_cannot_be_allowed(self) -> None:
         with pytest.raises(UsageError, match="--allow drivr is unknown; did you mean driver"):
             check(runs(PERIOD, [1.0]), [period(max="1 ms")], day=DAY, allow=["drivr"])
+        with pytest.raises(UsageError) as caught:
+            check(runs(PERIOD, [1.0]), [period(max="1 ms")], day=DAY, allow=["xyzzy"])
+        assert str(caught.value) == f"--allow xyzzy is unknown; there are {', '.join(sorted(ALLOWED_KEYS))}."
 
     def test_nothing_cannot_be_checked(self) -> None:
         with pytest.raises(UsageError, match="at least one trace"):

@@ -73,11 +73,72 @@ def test_an_update_with_a_regression_writes_nothing(project: Path) -> None:
     assert files(project) == before
 
 
+def test_an_update_to_runs_that_cannot_tell_writes_nothing_unless_told(project: Path) -> None:
+    """Five runs that differ by 8 % cannot tell 3 %, whatever the settings let pass in a check."""
+    (project / "nitro.toml").write_text('[check]\ninconclusive = "pass"\n' + BUDGETS + 'inconclusive = "pass"\n')
+    before = files(project)
+    noisy = record_side(project, "noisy", spread=0.08)
+    nitro("check", *noisy, "--baseline", "main", cwd=project, code=0)
+    done = nitro("baseline", "update", "main", *noisy, cwd=project, code=1)
+    assert "inconclusive" in done.stdout
+    assert "main stays as it was" in done.stderr
+    assert files(project) == before
+    nitro("baseline", "update", "main", *noisy, "--inconclusive", "pass", cwd=project)
+    assert sorted(files(project)) == ["0001.json", "0002.json"]
+
+
+def test_an_update_to_one_run_is_refused_unless_told(project: Path) -> None:
+    before = files(project)
+    run = record(project / "run.sqlite")
+    done = nitro("baseline", "update", "main", run, cwd=project, code=2)
+    assert "one run cannot tell whether it is as good as the baseline main" in done.stderr
+    assert files(project) == before
+    nitro("baseline", "update", "main", run, "--inconclusive", "pass", cwd=project)
+    assert len(store(project).read("main").entries) == 2
+
+
 def test_history_alone_takes_a_regression_and_does_not_move_the_reference(project: Path) -> None:
     slower = record_side(project, "slower", period_ms=11)
     nitro("baseline", "update", "main", *slower, "--history-only", cwd=project)
     assert store(project).read("main").entries[1].kind == "record"
     nitro("check", *slower, "--baseline", "main", cwd=project, code=1)
+
+
+def test_history_alone_takes_neither_another_gpu_nor_a_capture_twice(project: Path) -> None:
+    before = files(project)
+    other = record_side(project, "other", device="Another GPU")
+    done = nitro("baseline", "update", "main", *other, "--history-only", cwd=project, code=4)
+    assert "the traces cannot be compared with the baseline main" in done.stderr
+    again = sorted(project.glob("before_*.sqlite"))
+    done = nitro("baseline", "update", "main", *again, "--history-only", cwd=project, code=2)
+    assert "before_0.sqlite: this capture is in entry 1 of main already; name only new ones." in done.stderr
+    assert files(project) == before
+    nitro("baseline", "update", "main", *other, "--history-only", "--allow", "device", cwd=project)
+    assert store(project).read("main").entries[1].kind == "record"
+
+
+def test_list_shows_the_entry_that_counts(project: Path) -> None:
+    slower = record_side(project, "slower", period_ms=11)
+    nitro("baseline", "update", "main", slower[0], "--history-only", cwd=project)
+    listed = nitro("baseline", "list", cwd=project).stdout
+    assert listed.startswith("main  entry 1 (save) of ")
+    assert listed.endswith("5 runs, Test GPU; 1 later that is no reference\n")
+    accepted = ("--reason", "x", "--metric", "gpu_busy", "--today", "2026-06-01", "--expires", "2026-07-01")
+    nitro("baseline", "accept", "main", *slower, *accepted, cwd=project)
+    assert "; for gpu_busy entry 3 (accept); 1 later that is no reference\n" in (
+        nitro("baseline", "list", "--today", "2026-06-30", cwd=project).stdout
+    )
+    assert nitro("baseline", "list", "--today", "2026-07-01", cwd=project).stdout.endswith("; 2 later that are no reference\n")  # fmt: skip  # noqa: E501
+
+
+def test_list_goes_on_after_a_damaged_baseline(project: Path) -> None:
+    nitro("baseline", "save", "a", *record_side(project, "a"), cwd=project)
+    (project / ".nitro" / "baselines" / "a" / "0001.json").write_text("{")
+    done = nitro("baseline", "list", cwd=project, code=3)
+    damaged, whole = done.stdout.splitlines()
+    assert damaged.split() == ["a", "damaged"]
+    assert whole.startswith("main  entry 1 (save)")
+    assert "0001.json: this is no entry of a baseline" in done.stderr
 
 
 def test_what_was_accepted_passes_until_it_expires(project: Path) -> None:
@@ -97,6 +158,7 @@ def test_what_was_accepted_passes_until_it_expires(project: Path) -> None:
         (("--reason", " "), "--reason is empty"),
         (("--reason", "x", "--today", "2026-06-01", "--expires", "2026-06-01"), "is not after 2026-06-01"),
         (("--reason", "x", "--metric", "iteration_perid"), "--metric: there is no metric"),
+        (("--reason", "x", "--metric", "zzzz"), "shows what exists.\n"),
         (("--reason", "x", "--expires", "soon"), "'soon' is no day"),
         ((), "Missing option '--reason'"),
     ],

@@ -23,6 +23,7 @@ from recorded_runs import nitro, record, record_side
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "examples" / "dual_encoder.sqlite.xz"
 FAULTS = ROOT / "tests" / "data" / "faults"
+PAIRS = ROOT / "tests" / "data" / "pairs"
 SCHEMA = ROOT / "tests" / "checks" / "junit.xsd"
 TRACES = Path(os.environ.get("NITRO_TRACES", "/nonexistent"))
 TIMEOUT_S = 120
@@ -108,6 +109,12 @@ class TestExitCodes:
         [
             ("[[budget]]\nmetric = x\n", "nitro.toml: this is not TOML (Invalid value (at line 2, column 10))"),
             ("[budget]\nmetric = 1", "budgets are tables under [[budget]]"),
+            (
+                BUDGET.format(limit="max = '1 ms'").replace("[budget]", "[budgets]"),
+                "'budgets' at the top of the file; did",
+            ),
+            ("[chek]\nbaseline = 'main'", "'chek' at the top of the file; did you mean check?"),
+            ("baseline = 'main'", "it knows [check], [[budget]] and [report]."),
             ("[check]\nbaselin = 'x'", "[check] has no setting 'baselin'; it knows baseline, store"),
             ("[check]\ninconclusive = 'maybe'", 'inconclusive in [check] must be "pass" or "fail", not \'maybe\''),
             (BUDGET.format(limit="max = 5"), "nitro.toml, line 2: max of iteration_period: 5 has no unit"),
@@ -157,6 +164,19 @@ class TestExitCodes:
         budgets(tmp_path, 'max = "5 ms"')
         done = nitro("check", run, cwd=tmp_path, code=3)
         assert "no iterations were found" in done.stdout
+
+    def test_3_the_whole_trace_has_no_iterations(self, project: Path) -> None:
+        run = record(project / "run.sqlite")
+        done = nitro("check", run, "--baseline", "main", "--window", "all", cwd=project, code=3)
+        printed = " ".join(done.stdout.split())
+        assert "with --window all the window has no iterations; leave it out" in printed
+        assert "mark each with an NVTX range" not in printed
+        table = '[[budget]]\nmetric = "gpu_busy"\nmax = "1 s"\nowner = "a"\nreason = "b"\n'
+        (project / "nitro.toml").write_text(table)
+        done = nitro("check", run, "--window", "all", cwd=project, code=3)
+        assert "with --window all the window has no iterations" in " ".join(done.stdout.split())
+        (project / "nitro.toml").write_text(table + 'per = "window"\n')
+        nitro("check", run, "--window", "all", cwd=project, code=0)
 
     def test_4_another_gpu(self, project: Path) -> None:
         other = record_side(project, "other", device="Another GPU")
@@ -256,6 +276,34 @@ class TestOutputs:
         comment = (project / "comment.md").read_text(encoding="utf-8")
         assert summary.read_text(encoding="utf-8") == "before\n" + comment
         assert comment.startswith("<!-- nitro-analyze check -->\n# Check of slower")
+
+    @pytest.mark.parametrize(
+        ("file", "told"),
+        [
+            ("nodir/m.md", "there is no folder nodir"),
+            ("nitro.toml", "this is the file with the budgets"),
+            (".nitro/baselines/main/0001.json", "where the baselines are kept"),
+            ("j.xml", "two outputs have this name"),
+            (".", "this is a folder"),
+        ],
+    )
+    def test_nothing_is_written_where_one_of_the_outputs_cannot_be(self, project: Path, file: str, told: str) -> None:
+        budgets(project, 'max = "12 ms"')
+        run = record(project / "run.sqlite")
+        before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+        arguments = ("--baseline", "main", "--junit", "j.xml", "--markdown", file)
+        assert told in sentence(nitro("check", run, *arguments, cwd=project, code=2))
+        assert before == {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+
+    def test_a_summary_that_cannot_be_written_is_a_warning_and_the_verdict_stays(self, project: Path) -> None:
+        budgets(project, 'max = "5 ms"')
+        missing = {"GITHUB_STEP_SUMMARY": str(project / "nodir" / "summary.md")}
+        run = record(project / "run.sqlite")
+        done = nitro("check", run, "--github", "--junit", "j.xml", cwd=project, code=1, environment=missing)
+        assert "summary.md: the summary cannot be written" in done.stderr
+        assert "is over the limit of" in " ".join(done.stdout.split())
+        assert "::error file=nitro.toml,line=2" in done.stdout
+        assert (project / "j.xml").is_file()
 
     def test_json_alone_on_standard_output(self, project: Path) -> None:
         run = record(project / "run.sqlite")
@@ -371,6 +419,18 @@ reason = "the board has 4 GB"
         )
         nitro("check", FAULTS / "none.sqlite.xz", cwd=tmp_path, code=0)
         nitro("check", FAULTS / "synchronization_blocking.sqlite.xz", cwd=tmp_path, code=1)
+
+    def test_waiting_that_a_graph_never_had_and_only_some_runs_have_now_is_no_pass(self, tmp_path: Path) -> None:
+        """As a graph the model never waits for memory management; eager it does so in some runs and not in all."""
+        (tmp_path / "nitro.toml").write_text(
+            '[[budget]]\nmetric = "gpu_idle_by_cause"\nby = "memory_management"\nmax_regression = "3 %"\n'
+            'owner = "runtime team"\nreason = "no allocation in the loop"\n'
+        )
+        graph, eager = (sorted(PAIRS.glob(f"{name}_[123].sqlite.xz")) for name in ("graph", "eager"))
+        allowed = ("--allow", "workload", "--allow", "capture", "--allow", "iteration_names")
+        nitro("baseline", "save", "g", *graph, cwd=tmp_path, code=0)
+        done = nitro("check", *eager, "--baseline", "g", *allowed, cwd=tmp_path, code=3)
+        assert "a value is 0 or less in some runs and not in all" in " ".join(done.stdout.split())
 
     def test_a_real_capture_that_was_cut_is_no_pass(self, tmp_path: Path) -> None:
         content = lzma.decompress(SAMPLE.read_bytes())

@@ -99,6 +99,11 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class TestTerminal:
+    def test_the_help_shows_the_example_as_a_line(self) -> None:
+        lines = [line.strip() for line in run("--help").stdout.splitlines()]
+        assert "nitro-analyze compare --before eager*.sqlite --after graph*.sqlite -o report.html" in lines
+        assert not any("\\b" in line or "\b" in line for line in lines)
+
     def test_it_fits_100_columns_and_is_plain_in_a_pipe(self, streams: str, graph: Path) -> None:
         for text in (streams, (graph / "terminal.txt").read_text()):
             assert max(cell_len(line) for line in text.splitlines()) <= 100
@@ -289,6 +294,32 @@ class TestSaved:
         assert "a saved analysis, which holds sums alone" in unfolded(done.stdout).replace("A run is ", "a run is ")
         assert "saved analysis" in (saved / "r.md").read_text()
 
+    def test_launches_are_those_of_the_traces(self, saved: Path) -> None:
+        name = "graph_node_1"
+        command = [sys.executable, "-m", "nitro.cli", str(PAIRS / f"{name}.sqlite.xz"), "--json", f"{name}.json"]
+        subprocess.run(command, check=True, cwd=saved, capture_output=True)
+        made = json.loads(run("--before", "eager_1.json", "--after", f"{name}.json", "--json", "-", cwd=saved).stdout)
+        (device,) = made["devices"]
+        assert device["launches_per_iteration"] == {"before": 426.0, "after": 11.0, "delta": -415.0}
+        assert "launch_bound" not in [sentence["key"] for sentence in device["story"]]
+
+    def test_a_plain_profile_of_pytorch_is_a_trace(self, tmp_path: Path) -> None:
+        events = []
+        for number in range(8):
+            start = 1000 * number
+            shared = {"pid": 1, "tid": 1, "ph": "X"}
+            events += [
+                {"cat": "user_annotation", "name": f"infer:{number}", "ts": start, "dur": 900, **shared},
+                {"cat": "cuda_runtime", "name": "cudaLaunchKernel", "ts": start + 10, "dur": 5, **shared,
+                 "args": {"correlation": number + 1}},
+                {"cat": "kernel", "name": "gemm", "ts": start + 20, "dur": 500 + number, "pid": 0, "tid": 7, "ph": "X",
+                 "args": {"device": 0, "context": 1, "stream": 7, "correlation": number + 1, "grid": [1, 1, 1],
+                          "block": [32, 1, 1]}},
+            ]  # fmt: skip
+        profile = {"schemaVersion": 1, "deviceProperties": [{"id": 0, "name": "GPU"}], "traceEvents": events}
+        (tmp_path / "p.json").write_text(json.dumps(profile))
+        assert "on both sides" in unfolded(run("--before", "p.json", "--after", "p.json", cwd=tmp_path).stdout)
+
     @pytest.mark.parametrize(
         ("content", "sentence"),
         [
@@ -325,6 +356,34 @@ class TestRefusals:
     def test_a_run_twice_on_a_side_is_refused(self) -> None:
         done = run("--before", three("eager")[0], three("eager")[0], "--after", three("graph")[0], fails_with=4)
         assert "stands twice on a side" in done.stderr
+
+    def test_a_copy_under_another_name_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "x.sqlite.xz").write_bytes(three("eager")[0].read_bytes())
+        done = run(
+            "--before", three("eager")[0], "x.sqlite.xz", "--after", three("graph")[0], cwd=tmp_path, fails_with=4
+        )
+        assert "x.sqlite.xz is a copy of eager_1.sqlite.xz" in unfolded(done.stderr)
+
+    def test_a_power_log_is_refused_with_a_sentence_about_compare(self, tmp_path: Path) -> None:
+        log = "11-21-2026 10:00:00 RAM 1/2MB (lfb 1x1MB) CPU [1%@100] GR3D_FREQ 5% VDD_IN 4000mW/4000mW\n"
+        (tmp_path / "tegrastats.log").write_text(log * 5)
+        sides = ("--before", three("eager")[0], "tegrastats.log", "--after", three("graph")[0])
+        done = run(*sides, cwd=tmp_path, fails_with=3)
+        assert "compare reads traces and saved analyses alone; leave it out" in done.stderr
+
+    def test_no_output_is_written_where_one_has_no_folder(self, tmp_path: Path) -> None:
+        sides = ("--before", three("eager")[0], "--after", three("graph")[0])
+        done = run(*sides, "-o", "r.md", "--json", "none/r.json", cwd=tmp_path, fails_with=2)
+        assert "there is no folder none" in done.stderr
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_mapping_is_never_written_over(self, tmp_path: Path) -> None:
+        mapping = tmp_path / "m.json"
+        mapping.write_text("[kernels]\na = 'b'\n")
+        sides = ("--before", three("eager")[0], "--after", three("graph")[0])
+        done = run(*sides, "--mapping", "m.json", "--json", "m.json", cwd=tmp_path, fails_with=2)
+        assert "this is the mapping" in done.stderr
+        assert mapping.read_text() == "[kernels]\na = 'b'\n"
 
     def test_nothing_is_written_where_the_sides_cannot_be_compared(self, tmp_path: Path) -> None:
         outputs = ("-o", "r.html", "--json", "r.json", "--csv", "csv")

@@ -167,7 +167,7 @@ def texts_of_the_trace(analysis: Analysis) -> set[str]:
 def is_of_the_trace(text: str, known: set[str]) -> bool:
     """Whether a text is one of the trace, or the part of one that fits (a kernel without its parameters)."""
     plain = text.strip("\N{NO-BREAK SPACE} ").removesuffix("…")
-    # A layer stands before the parts around it: `conv1 (stage › block)`.
+    # A layer stands before the parts around it, in brackets.
     pieces = re.split(r" (?:\+|>|·|›) |; | \((?=[^()]*(?:\([^()]*\)[^()]*)*\)$)", plain)
     pieces = [piece if "(" in piece else piece.removesuffix(")") for piece in pieces]
     return all(piece in known or any(piece in whole for whole in known) for piece in pieces)

@@ -13,7 +13,7 @@ import click
 
 from nitro.commands import _checking as shared
 from nitro.config import CheckSettings
-from nitro.errors import UsageError
+from nitro.errors import InputError, NitroError, UsageError
 
 if TYPE_CHECKING:
     from nitro.analyzer.checks import Baseline, Entry, Run, Store
@@ -64,6 +64,13 @@ def save(name: str, traces: tuple[Path, ...], **options: Any) -> None:
 @_traces
 @click.option("--reason", default="", metavar="TEXT", help="Why the baseline moves on.")
 @click.option("--history-only", is_flag=True, help="Keep the runs for `trend` alone; the reference stays.")
+@click.option(
+    "--inconclusive",
+    type=click.Choice(["pass", "fail"]),
+    default="fail",
+    show_default=True,
+    help="pass: move on although the runs cannot tell, or to one run.",
+)
 @_owner
 @_label
 @shared.store_option
@@ -75,8 +82,8 @@ def save(name: str, traces: tuple[Path, ...], **options: Any) -> None:
 def update(name: str, traces: tuple[Path, ...], **options: Any) -> None:
     """Move a baseline on to new runs, if they keep every relative budget against it.
 
-    Where they do not, nothing is written and the exit code is that of `check`; `baseline accept` takes them all the
-    same.
+    Where they do not, or where the runs cannot tell, nothing is written and the exit code is that of `check`;
+    `baseline accept` takes them all the same.
     """
     settings = shared.settings_of(options["budgets_file"])
     store = shared.store_of(options["store_folder"], settings)
@@ -85,6 +92,9 @@ def update(name: str, traces: tuple[Path, ...], **options: Any) -> None:
     kind: Kind = "record" if options["history_only"] else "update"
     if kind == "update":
         _refuse_worse(baseline, runs, settings, options)
+    else:
+        _refuse_others(baseline, runs, shared.today(options["today"]), (*settings.allow, *options["allow"]))
+        _refuse_known(baseline, runs)
     _add(store, name, _entry(baseline.next_number, kind, runs, options))
 
 
@@ -123,19 +133,46 @@ def accept(name: str, traces: tuple[Path, ...], **options: Any) -> None:
 @group.command("list")
 @shared.store_option
 @shared.budgets_option
-def list_(store_folder: Path | None, budgets_file: Path | None) -> None:
-    """List the baselines."""
+@shared.today_option
+def list_(store_folder: Path | None, budgets_file: Path | None, today: date | None) -> None:
+    """List the baselines, each with the entry that runs are held against.
+
+    Exit code 3: one of them is damaged. The others are listed all the same.
+    """
     store = shared.store_of(store_folder, shared.settings_of(budgets_file))
     names = store.names()
     if not names:
         click.echo(f"{store.folder}: no baseline yet; save one with `nitro-analyze baseline save main TRACE...`.")
         return
     width = max(map(len, names))
-    for name in names:
-        newest = store.read(name).entries[-1]
-        gpu = ", ".join(dict.fromkeys(device.name for run in newest.runs for device in run.facts.devices))
-        runs = f"{len(newest.runs)} run" + ("s" if len(newest.runs) > 1 else "")
-        click.echo(f"{name:<{width}}  entry {newest.number} ({newest.kind}) of {newest.day}, {runs}, {gpu}")
+    lines = [_line(store, name, shared.today(today)) for name in names]
+    for name, line in zip(names, lines, strict=True):
+        click.echo(f"{name:<{width}}  {line or 'damaged'}")
+    if not all(lines):
+        sys.exit(InputError.exit_code)
+
+
+def _line(store: Store, name: str, day: date) -> str:
+    """Return what `list` says of a baseline; where it is damaged, say so on standard error and return nothing."""
+    try:
+        return _reference_text(store.read(name), day)
+    except NitroError as error:
+        click.echo(f"nitro-analyze: {error}", err=True)
+        return ""
+
+
+def _reference_text(baseline: Baseline, day: date) -> str:
+    """Return which entry of a baseline is the reference on a day, and how many came after it without becoming one."""
+    entry = baseline.reference("", day)
+    gpu = ", ".join(dict.fromkeys(device.name for run in entry.runs for device in run.facts.devices))
+    runs = f"{len(entry.runs)} run" + ("s" if len(entry.runs) > 1 else "")
+    later = [each for each in baseline.entries if each.number > entry.number]
+    text = f"entry {entry.number} ({entry.kind}) of {entry.day}, {runs}, {gpu}"
+    for each in later:
+        if each.metrics and not each.is_expired(day):
+            text += f"; for {', '.join(each.metrics)} entry {each.number} ({each.kind})"
+    others = sum(not each.metrics or each.is_expired(day) for each in later)
+    return text + (f"; {others} later that {'are' if others > 1 else 'is'} no reference" if others else "")
 
 
 @group.command("show")
@@ -175,6 +212,17 @@ def _refuse_others(baseline: Baseline, runs: tuple[Run, ...], day: date, allow: 
     _raise_for(refused, f"the traces cannot be compared with the baseline {baseline.name}")
 
 
+def _refuse_known(baseline: Baseline, runs: tuple[Run, ...]) -> None:
+    """Refuse captures that the history has: counted twice, they would feign a level of their own."""
+    entries = {run.fingerprint: entry.number for entry in baseline.entries for run in entry.runs}
+    for run in runs:
+        if run.fingerprint in entries:
+            raise UsageError(
+                f"{run.file_name}: this capture is in entry {entries[run.fingerprint]} of {baseline.name} already; "
+                "name only new ones."
+            )
+
+
 def _raise_for(refused: Sequence[Any], what: str) -> None:
     from nitro.analyzer.compare import NotComparable
 
@@ -185,19 +233,31 @@ def _raise_for(refused: Sequence[Any], what: str) -> None:
 
 
 def _refuse_worse(baseline: Baseline, runs: tuple[Run, ...], settings: CheckSettings, options: dict[str, Any]) -> None:
-    """Print the check and leave with its exit code where the runs do not keep the budgets against the baseline."""
+    """Print the check and leave with its exit code where the runs do not keep the budgets against the baseline.
+
+    What `check` lets pass because the runs cannot tell is a warning of one day; a reference that moved stays. So the
+    settings of the file and of budgets about it do not count here.
+    """
     from nitro.analyzer.checks import budgets_of, check, default_budgets
     from nitro.reports.checks.report import check_report
 
+    if len(runs) == 1 and options["inconclusive"] == "fail":
+        raise UsageError(
+            f"one run cannot tell whether it is as good as the baseline {baseline.name}; record at least 5 runs, keep "
+            "it for `trend` with --history-only, or move on all the same with --inconclusive pass."
+        )
     every = budgets_of(settings.budgets, settings.file, settings.lines)
     relative = tuple(
-        replace(budget, maximum=None, minimum=None) for budget in every if budget.max_regression is not None
+        replace(budget, maximum=None, minimum=None, inconclusive=None)
+        for budget in every
+        if budget.max_regression is not None
     )
     made = check(
         runs,
         relative or default_budgets(runs),
         day=shared.today(options["today"]),
         baseline=baseline,
+        inconclusive=options["inconclusive"],
         allow=(*settings.allow, *options["allow"]),
     )
     if made.exit_code:
@@ -218,7 +278,8 @@ def _check_metrics(metrics: Sequence[str]) -> None:
             try:
                 gauge_of(name, of_phase=False)
             except ValueError as error:
-                raise UsageError(f"--metric: {error}") from None
+                text = f"--metric: {error}"
+                raise UsageError(text + ("" if text.endswith(("?", ".")) else ".")) from None
 
 
 def _entry(number: int, kind: Kind, runs: tuple[Run, ...], options: dict[str, Any]) -> Entry:

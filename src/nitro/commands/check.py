@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -14,7 +15,7 @@ import click
 
 from nitro.commands import _checking as shared
 from nitro.config import CheckSettings
-from nitro.errors import UsageError
+from nitro.errors import NitroWarning, UsageError
 
 if TYPE_CHECKING:
     from nitro.analyzer.checks import Budget, Check
@@ -74,18 +75,20 @@ def command(
     4: the traces cannot be compared with the baseline.
     """  # noqa: D301 - click looks for the control character itself
     outputs = [file for file in (junit, markdown, Path(json_file) if json_file not in (None, "-") else None) if file]
-    _check_outputs(traces, outputs)
     settings = shared.settings_of(budgets_file)
+    _check_outputs((*traces, Path(settings.file)), outputs, shared.store_of(store_folder, settings).folder)
     made = _checked(traces, settings, baseline, store_folder, inconclusive, allow, today, scope)
-    _write(made, junit, markdown, json_file, lang)
-    if github:
-        _tell_github(made, settings, lang)
+    # The verdict comes first: no file that cannot be written hides it.
     if json_file == "-":
         sys.stdout.buffer.write(_json(made))
+        sys.stdout.flush()
     else:
         from nitro.reports.checks.report import check_report
 
         shared.print_report(check_report(made), lang)
+    _write(made, junit, markdown, json_file, lang)
+    if github:
+        _tell_github(made, settings, lang)
     sys.exit(made.exit_code)
 
 
@@ -128,13 +131,27 @@ def _budgets(settings: CheckSettings, *, has_baseline: bool) -> tuple[Budget, ..
     return budgets_of(settings.budgets, settings.file, settings.lines)
 
 
-def _check_outputs(traces: Sequence[Path], outputs: Sequence[Path]) -> None:
-    """Refuse what cannot be written before any work is done."""
+def _check_outputs(inputs: Sequence[Path], outputs: Sequence[Path], store: Path) -> None:
+    """Refuse what cannot be written, or must not be, before any work is done and any file is there."""
+    *traces, settings = (path.resolve() for path in inputs)
+    seen: set[Path] = set()
     for file in outputs:
+        target = file.resolve()
         if file.is_dir():
             raise UsageError(f"{file}: this is a folder; name a file in it.")
-        if any(file.resolve() == trace.resolve() for trace in traces):
+        if target in traces:
             raise UsageError(f"{file}: this is the trace itself, which is never written to; choose another name.")
+        if target == settings:
+            raise UsageError(f"{file}: this is the file with the budgets; choose another name.")
+        if store.resolve() in target.parents:
+            raise UsageError(f"{file}: this is in {store}, where the baselines are kept; choose another folder.")
+        if target in seen:
+            raise UsageError(f"{file}: two outputs have this name; give each its own.")
+        seen.add(target)
+        if not target.parent.is_dir():
+            raise UsageError(f"{file}: there is no folder {file.parent}; make it, or choose another place.")
+        if not os.access(target.parent, os.W_OK) and not file.exists():
+            raise UsageError(f"{file}: {file.parent} cannot be written to; choose another place.")
 
 
 def _json(made: Check) -> bytes:
@@ -166,7 +183,8 @@ def _write(
 def _tell_github(made: Check, settings: CheckSettings, lang: Language | None) -> None:
     """Print annotations, and add the report to the summary of the step where GitHub names its file.
 
-    Annotations go to standard error where standard output is taken by JSON; GitHub reads both.
+    Annotations go to standard error where standard output is taken by JSON; GitHub reads both. A summary that cannot be
+    written changes nothing about the verdict.
     """
     from nitro.reports.checks import github
 
@@ -179,7 +197,8 @@ def _tell_github(made: Check, settings: CheckSettings, lang: Language | None) ->
             with open(summary, "ab") as stream:
                 stream.write(_markdown(made, lang))
         except OSError as error:
-            raise UsageError(f"{summary}: cannot be written ({error.strerror}); unset {SUMMARY_VARIABLE}.") from None
+            text = f"{summary}: the summary cannot be written ({error.strerror}); unset {SUMMARY_VARIABLE}."
+            warnings.warn(NitroWarning(text), stacklevel=2)
 
 
 COMMAND = command

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nitro.commands import analyze as shared
-from nitro.errors import UsageError
+from nitro.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from nitro.analyzer.compare import SavedRun
@@ -159,7 +159,7 @@ def command(
     is_paired: bool,
     **scope: Any,
 ) -> None:
-    r"""Compare two sides: where the change came from, exactly, and whether it is real.
+    """Compare two sides: where the change came from, exactly, and whether it is real.
 
     TRACE is an nsys SQLite export, plain or compressed (xz, gz, zst), or an analysis saved with `-o run.json`, which
     gives the waterfall and the verdict but kernels by name alone. Name several runs a side where you have them: one run
@@ -167,7 +167,7 @@ def command(
 
     \b
     nitro-analyze compare --before eager*.sqlite --after graph*.sqlite -o report.html
-    """
+    """  # noqa: D301 - click wants the character itself
     from rich.console import Console
 
     from nitro.analyzer.compare import compare
@@ -176,6 +176,7 @@ def command(
     from nitro.reports import output
 
     shared._check_outputs((*before, *after), outputs, json_file)
+    _check_places([*outputs, *([Path(json_file)] if json_file not in (None, "-") else [])], mapping)
     settings = shared._settings(lang, title, author, paper, template)
     wanted = Scope(**scope)
     kernels = None if mapping is None else _mapping(mapping)
@@ -206,17 +207,34 @@ def command(
             report.print_comparison(made, sys.stdout, settings.language)
 
 
+def _check_places(files: list[Path], mapping: Path | None) -> None:
+    """Refuse outputs that cannot be written, all of them before any is, and the mapping as one of them."""
+    for file in files:
+        if mapping is not None and file.resolve() == mapping.resolve():
+            raise UsageError(f"{file}: this is the mapping, and never written to; choose another name.")
+        folder = file.resolve().parent
+        if not folder.is_dir():
+            raise UsageError(f"{file}: there is no folder {file.parent}; make it first, or choose another place.")
+
+
 def _run(path: Path, scope: Scope, *, with_digest: bool) -> View | SavedRun:
     """Open a trace, or an analysis that was saved as JSON."""
-    from nitro.analyzer import open_trace
     from nitro.analyzer.analysis import check_scope
+    from nitro.analyzer.evidence import Evidence
+    from nitro.analyzer.opening import open_input
     from nitro.analyzer.view import View
 
-    if _is_json(path):
+    if _is_saved(path):
         from nitro.analyzer.compare.saved import read_saved
 
         return read_saved(path)
-    trace = open_trace(path)
+    opened = open_input(path)
+    trace = opened.as_trace() if isinstance(opened, Evidence) else opened
+    if trace is None:
+        raise InputError(
+            f"{path}: this is {opened.source.format} data, and compare reads traces and saved analyses alone; leave it "
+            "out."
+        )
     if with_digest and path.is_file():
         trace = replace(trace, source=replace(trace.source, sha256=shared._digest(path)))
     view = View(trace, scope)
@@ -224,13 +242,19 @@ def _run(path: Path, scope: Scope, *, with_digest: bool) -> View | SavedRun:
     return view
 
 
-def _is_json(path: Path) -> bool:
+def _is_saved(path: Path) -> bool:
+    """Whether a file is JSON that is not the trace of a profiler."""
+    from nitro.analyzer.opening import all_readers, head_of_input
+
     try:
         with path.open("rb") as stream:
-            return stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_FIRST_OF_JSON)
+            if not stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_FIRST_OF_JSON):
+                return False
     except OSError:
         # Who opens it as a trace says what is wrong with it.
         return False
+    head = head_of_input(path)
+    return not any(reader.recognises(head) for reader in all_readers())
 
 
 def _mapping(path: Path) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -128,6 +129,7 @@ class TestFusion:
         assert [member.name for member in fused.after] == ["add_gelu_relu"]
         assert (fused.path, fused.label, fused.delta_ns) == ("text > encode", "faster", Fraction(-35 * US))
         assert {row.label for row in device.matching.rows if row is not fused} == {"unchanged"}
+        assert device.launches is not None
         assert device.launches.delta == -2
         assert device.matching.quality.one_to_one == pytest.approx(2 * 140 / (200 + 165))
 
@@ -218,7 +220,9 @@ class TestLaunchBound:
     def test_a_graph_takes_the_idle_time_away(self) -> None:
         comparison = compare([loop(tiny_kernels(1))], [loop([("host", 8), ("g", 40), ("sync", 0)])])
         assert delta(comparison, "kernel", "graph") == 0
-        assert comparison.devices[0].launches.delta == -9
+        launches = comparison.devices[0].launches
+        assert launches is not None
+        assert launches.delta == -9
         told = story(comparison)
         assert told["graph"].text.startswith(
             "a CUDA graph replaced 9 launches an iteration: idle time in host code and"
@@ -228,6 +232,23 @@ class TestLaunchBound:
         # In each of the nine launches saved: 8 us of host code, and 2 us + 1 us until it runs, less what ran meanwhile.
         saved = delta(comparison, "host_code", "launch_call", "launch_latency")
         assert float(saved) == pytest.approx(float(comparison.devices[0].waterfall.delta), rel=0.01)
+
+    def test_what_the_graph_saved_is_told_once(self) -> None:
+        comparison = compare([loop(tiny_kernels(1))], [loop([("host", 8), ("g", 40), ("sync", 0)])])
+        told = story(comparison)
+        assert told["graph"].delta_ns == delta(comparison, *HOST_CAUSES)
+        assert not set(HOST_CAUSES) & set(told)
+        # Without fewer launches each of them has its own sentence.
+        slower = [("host", 40) if item[0] == "host" else item for item in tiny_kernels(1)]
+        assert "host_code" in story(compare([loop(tiny_kernels(1))], [loop(slower)]))
+
+    def test_idle_time_does_not_come_back_where_nothing_was_saved(self) -> None:
+        before: list[Item] = [("k", "a", 50), ("k", "b", 50), ("k", "c", 50), ("sync", 0)]
+        after: list[Item] = [("k", "a", 50), ("k", "bc", 130), ("sync", 40)]
+        text = story(compare([loop(before)], [loop(after)]))["work"].text
+        assert text == (
+            "1 launches went away, but kernels take 30 µs longer, and idle time due to synchronization grew by 40 µs"
+        )
 
     def test_fewer_launches_of_the_same_work_are_told_with_what_they_saved(self) -> None:
         before = loop([step for _ in range(12) for step in (("host", 20), ("k", "small", 5))] + [("sync", 0)])
@@ -345,6 +366,19 @@ class TestRefusals:
         built = loop(UNFUSED)
         with pytest.raises(NotComparable, match="stands twice on a side"):
             compare([built, built], [loop(FUSED)])
+
+    def test_a_copy_under_another_name_is_the_same_capture(self) -> None:
+        built = loop(UNFUSED)
+        copy = replace(built, source=replace(built.source, file_name="copy.sqlite"))
+        with pytest.raises(NotComparable, match=r"copy.sqlite is a copy of built.sqlite on the same side"):
+            compare([built, copy], [loop(FUSED)])
+
+    def test_whole_captures_on_every_run_are_only_told(self) -> None:
+        whole = [View(loop(items), Scope(window="all")) for items in (UNFUSED, FUSED)]
+        (reason,) = compare(whole[:1], whole[1:]).reasons
+        assert (reason.level, reason.key) == ("warn", "window")
+        with pytest.raises(NotComparable, match="no iterations"):
+            compare(whole[:1], [loop(FUSED)])
 
     def test_clocks_far_apart_are_refused_and_near_ones_only_told(self) -> None:
         def at(megahertz: int) -> Trace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -98,6 +99,24 @@ def test_too_few_samples_give_no_value() -> None:
     assert blink is not None
     assert blink.samples >= 5
     assert blink.values["sm_active"] == pytest.approx(0.99)
+
+
+def test_a_phase_shorter_than_a_sampling_period_has_no_value() -> None:
+    built = run({"vision": (20, 40), "blink": (1, 99)})
+    frame = built.table("gpu_metric_samples")
+    assert frame is not None
+    # Every eighth sample: a period of 40 us, of which a blink of 10 us is a quarter.
+    kept = frame.filter((frame["time_ns"] // (STEP // 2)) % 8 == 0)
+    coarse = replace(built, tables={**built.tables, "gpu_metric_samples": kept})
+    phases = activities(coarse, built)
+    blink, vision = phases["blink"], phases["vision"]
+    assert blink.before is not None
+    assert blink.after is not None
+    assert vision.before is not None
+    assert blink.before.samples >= 5
+    assert blink.before.values["sm_active"] is None
+    assert blink.after.values["sm_active"] == pytest.approx(0.99)
+    assert vision.before.values["sm_active"] is not None
 
 
 def test_without_samples_there_is_nothing() -> None:

@@ -31,6 +31,10 @@ def test_two_durations_are_told_apart() -> None:
     assert duration_texts(1_234_567, 1_234_567) == ("1.23 ms", "1.23 ms")
 
 
+def test_less_than_all_is_never_rounded_up_to_all() -> None:
+    assert (percent_text(-0.9996), percent_text(0.99999), percent_text(1)) == ("99.96 %", "99.999 %", "100 %")
+
+
 def test_other_numbers() -> None:
     assert (percent_text(-0.0471), percent_text(0.1), percent_text(12.5)) == ("4.71 %", "10 %", "1,250 %")
     assert (count_text(Fraction(-214)), count_text(2.5), count_text(1234.6)) == ("214", "2.5", "1,235")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from builders import call, gpu, kernel, nvtx_range, trace
-from nitro.analyzer import Trace, analyze
+from nitro.analyzer import Capture, Trace, analyze
 from nitro.analyzer.compare import NotComparable, compare, read_saved
 from nitro.analyzer.compare.saved import SavedRun, saved_run
 from nitro.errors import InputError
@@ -75,6 +76,79 @@ def test_refusals_hold_for_saved_runs() -> None:
     known = saved(run())
     with pytest.raises(NotComparable, match="stands twice on a side"):
         compare([known, known], [saved(run(FUSED))])
+
+
+def test_a_copy_under_another_name_is_the_same_run() -> None:
+    built = run()
+    copy = replace(built, source=replace(built.source, file_name="copy.sqlite"))
+    with pytest.raises(NotComparable, match=r"copy.sqlite is a copy of built.sqlite"):
+        compare([saved(built), saved(copy)], [saved(run(FUSED))])
+
+
+def by_node(mode: str) -> Trace:
+    """The kernels of `run`, all of an iteration launched by one graph that is recorded by its nodes."""
+    built = run()
+    assert built.kernels is not None
+    assert built.api_calls is not None
+    first = {identifier: (identifier - 1) // 3 * 3 + 1 for identifier in range(1, 25)}
+    calls = [
+        call(start, end, "cudaGraphLaunch_v10000", correlation_id=number)
+        for start, end, number in built.api_calls.select("start_ns", "end_ns", "correlation_id").iter_rows()
+        if first[number] == number
+    ]
+    rows = [
+        kernel(start, end, name, correlation_id=first[number], graph_node_id=number)
+        for start, end, name, number in built.kernels.select(
+            "start_ns", "end_ns", "demangled_name", "correlation_id"
+        ).iter_rows()
+    ]
+    ranges = [nvtx_range(start, end, text) for start, end, text in _ranges(built)]
+    return trace(
+        kernels=rows, api_calls=calls, nvtx=ranges, devices=[gpu(0, sm_count=8)],
+        capture=Capture(options={"cuda_graph_trace": mode}),
+    )  # fmt: skip
+
+
+def _ranges(built: Trace) -> list[tuple[int, int, str]]:
+    assert built.nvtx_events is not None
+    return built.nvtx_events.select("start_ns", "end_ns", "text").rows()
+
+
+def test_launches_are_those_of_the_traces() -> None:
+    plain = replace(run(), capture=Capture(options={"cuda_graph_trace": "Graph"}))
+    graphs = by_node("Node")
+    traced, known = compare([plain], [graphs]), compare([saved(plain)], [saved(graphs)])
+    for made in (traced, known):
+        assert made.devices[0].launches is not None
+        assert made.devices[0].launches.to_dict() == {"before": 3.0, "after": 1.0, "delta": -2.0}
+    # How graphs are traced says nothing about a side that has none.
+    assert "capture" not in {reason.key for reason in (*traced.reasons, *known.reasons)}
+
+
+def test_graphs_traced_in_two_ways_are_refused() -> None:
+    with pytest.raises(NotComparable, match="CUDA graphs are traced"):
+        compare([saved(by_node("Node"))], [saved(by_node("Graph"))])
+
+
+def test_unknown_launches_are_in_no_sentence() -> None:
+    known = analyze(run()).to_dict()
+    known["tables"] = [table for table in known["tables"] if table["name"] != "launch_calls"]
+    comparison = compare([saved_run(json.loads(json.dumps(known, default=str)))], [saved(run(FUSED))])
+    (device,) = comparison.devices
+    assert device.launches is None
+    assert device.to_dict()["launches_per_iteration"] is None
+    texts = {sentence.key: sentence.text for sentence in device.story}
+    assert texts["work"].startswith("kernels take 8 µs less")
+    assert not any("launches" in text for text in texts.values())
+
+
+@pytest.mark.parametrize("key", ["tables", "measurements"])
+def test_numbers_that_do_not_belong_together_are_damage(key: str, tmp_path: Path) -> None:
+    known = analyze(run()).to_dict() | {key: []}
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps(known, default=str))
+    with pytest.raises(InputError, match=r"a\.json: this analysis is damaged"):
+        read_saved(file)
 
 
 def test_a_damaged_file_is_one_sentence(tmp_path: Path) -> None:

@@ -231,6 +231,26 @@ class TestNumbers:
         assert made.runs_to_decide is None
         assert "too near the threshold" in verdict_sentence(made)
 
+    def test_runs_that_differ_too_much_are_named_as_the_reason(self) -> None:
+        for after in ((101, 58, 176), (100, 180, 60)):
+            made = effect(flat(100, 180, 60), flat(*after))
+            assert made.runs_to_decide is None
+            assert "the runs of a side differ too much" in verdict_sentence(made)
+            assert "more than 100 runs" in verdict_sentence(made)
+
+    def test_the_runs_asked_for_show_that_nothing_changed_four_times_in_five(self) -> None:
+        # Values with exactly this spread and no change, so that the promise is about what is simulated.
+        logs = np.array([-1.0, -1.0, 1.0, 1.0])
+        logs *= 0.02 / logs.std(ddof=1)
+        runs = effect(flat(*np.exp(logs)), flat(*np.exp(logs))).runs_to_decide
+        assert runs is not None
+        generator = np.random.default_rng(5)
+        shown = 0
+        for _ in range(400):
+            sides = (flat(*np.exp(generator.normal(0, 0.02, runs))) for _ in range(2))
+            shown += effect(*sides).verdict == "no_meaningful_difference"
+        assert 0.75 <= shown / 400 <= 0.9
+
     def test_percentiles_are_each_compared(self) -> None:
         run = np.concatenate((np.full(180, 100.0), np.full(20, 200.0)))
         slower_tail = np.where(run > 150, 300.0, run)

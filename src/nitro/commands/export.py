@@ -1,0 +1,144 @@
+"""`nitro-analyze export`: a trace for other programs, as a Perfetto trace or as Parquet tables."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+
+from nitro.commands import analyze as shared
+from nitro.errors import UsageError
+
+if TYPE_CHECKING:
+    from nitro.analyzer.opening import Opened
+
+
+@click.command("export")
+@click.argument("inputs", nargs=-1, required=True, metavar="TRACE [EVIDENCE]...", type=click.Path(path_type=Path))
+@click.option(
+    "--perfetto",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write a trace for ui.perfetto.dev, such as out.pftrace.",
+)
+@click.option(
+    "--parquet",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Write every table as Parquet into a new or empty folder, which is an input again.",
+)
+@click.option(
+    "--clock-offset",
+    "clock_offset_ns",
+    callback=shared._time_ns,
+    metavar="TIME",
+    help="Add this to the times of a log beside the trace, as 1.5s or -200ms.",
+)
+@click.option(
+    "--log-interval",
+    "log_interval_ns",
+    callback=shared._time_ns,
+    metavar="TIME",
+    help="Time between the lines of a log without times.  [default: 1s, as of tegrastats]",
+)
+def COMMAND(  # noqa: N802
+    inputs: tuple[Path, ...],
+    perfetto: Path | None,
+    parquet: Path | None,
+    clock_offset_ns: int | None,
+    log_interval_ns: int | None,
+) -> None:
+    """Write a trace in a format that other programs open.
+
+    The Perfetto trace has every call, NVTX range, kernel, copy and graph launch, the flows from launch calls to what
+    they launched, the idle time of each GPU by cause, sampled metrics, and the power logs given beside the trace.
+    The Parquet tables are those that the analysis works on; a README in the folder says what their columns mean.
+    """
+    _check(inputs, perfetto, parquet)
+    from rich.console import Console
+
+    from nitro.analyzer import open_inputs
+
+    opened = open_inputs(inputs)
+    if len(opened) > 1:
+        raise UsageError("export takes one trace and what was recorded beside it; run it once for each trace.")
+    one = opened[0]
+    _check_evidence(one, perfetto, clock_offset_ns, log_interval_ns)
+    # What was written is said on stderr, since the trace itself may go to a pipe.
+    if perfetto is not None:
+        with Console(stderr=True).status(f"Writing {perfetto.name}"):
+            said = _export_perfetto(one, perfetto, clock_offset_ns, log_interval_ns)
+        click.echo(said, err=True)
+    if parquet is not None:
+        from nitro.analyzer.export import write_parquet
+
+        with Console(stderr=True).status(f"Writing {parquet.name}"):
+            rows = write_parquet(one.trace, parquet)
+        click.echo(f"{parquet}: {len(rows)} tables, {sum(rows.values()):,} rows", err=True)
+
+
+def _check(inputs: tuple[Path, ...], perfetto: Path | None, parquet: Path | None) -> None:
+    """Refuse what cannot be written before any work is done."""
+    if perfetto is None and parquet is None:
+        raise UsageError("nothing to write: give --perfetto FILE, --parquet DIR, or both.")
+    if perfetto is not None and perfetto.is_dir():
+        raise UsageError(f"{perfetto}: this is a folder; name a file in it, such as {perfetto / 'out.pftrace'}.")
+    for place in filter(None, (perfetto, parquet)):
+        if any(given.resolve() in (place.resolve(), *place.resolve().parents) for given in inputs):
+            raise UsageError(
+                f"{place}: this is an input, or lies in one, and is never written to; choose another name."
+            )
+
+
+def _check_evidence(one: Opened, perfetto: Path | None, clock_offset_ns: int | None, interval_ns: int | None) -> None:
+    from nitro.analyzer.power_log import PowerLog
+
+    if not one.evidence and (clock_offset_ns, interval_ns) != (None, None):
+        raise UsageError("--clock-offset and --log-interval are about a log beside the trace; give one too.")
+    if one.evidence and perfetto is None:
+        raise UsageError(f"{one.paths[1]}: Parquet holds the tables of the trace alone; leave it out.")
+    for entry, path in zip(one.evidence, one.paths[1:], strict=True):
+        if not isinstance(entry, PowerLog):
+            raise UsageError(f"{path}: of what lies beside a trace, export writes power logs alone; leave it out.")
+
+
+def _export_perfetto(one: Opened, file: Path, clock_offset_ns: int | None, interval_ns: int | None) -> str:
+    from nitro.analyzer.export import write_perfetto
+    from nitro.analyzer.view import Scope, View
+
+    evidence = shared._spaced(one.evidence, interval_ns)
+    view = View(one.trace, Scope(window="all"), evidence, clock_offset_ns)
+    with _written(file) as stream:
+        written = write_perfetto(view, stream)
+    said = f"{file}: {written.slices:,} slices, {written.flows:,} flows, {written.samples:,} samples"
+    if written.shift_ns:
+        said += f"; its times are {written.shift_ns:,} ns later than those of the trace, which begin before 0"
+    return said
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing piece by piece: beside its place, then renamed, so that there is never half a file.
+
+    A device such as `/dev/stdout` cannot be renamed to and is written straight away.
+    """
+    # A link stays a link: what it points to is replaced.
+    target = path.resolve()
+    is_device = path.exists() and not path.is_file()
+    beside = path if is_device else target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}")
+    try:
+        try:
+            with beside.open("wb" if is_device else "xb") as stream:
+                yield stream
+            if not is_device:
+                os.replace(beside, target)
+        finally:
+            if not is_device:
+                beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror}); choose another place.") from None
