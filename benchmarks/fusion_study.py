@@ -68,7 +68,6 @@ def measure_all(chosen: argparse.Namespace) -> bool:
 
     from nitro.fused_kernels import open_runtime
     from nitro.fused_kernels.compile_queue import CompileQueue
-    from nitro.fused_kernels.library import open_library
     from nitro.fused_kernels.study import (
         Lab,
         measure,
@@ -81,6 +80,7 @@ def measure_all(chosen: argparse.Namespace) -> bool:
     )
     from nitro.fused_kernels.study_store import CaseFiles, document, identity_of, protocol_of, read_document
     from nitro.fused_kernels.tuner import write_whole
+    from nitro.fused_kernels.vendor import open_library
 
     begin = time.monotonic()
 

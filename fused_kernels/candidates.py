@@ -18,7 +18,6 @@ from nitro.errors import UsageError
 
 from . import bodies
 from .bodies import Body, ComputeBody, MemoryBody, check_architecture
-from .library import SAME_LAYOUT
 from .nvrtc import Resources
 from .occupancy import LIMITS, occupancy
 from .problems import Problem
@@ -35,6 +34,7 @@ from .strategies import (
     single_kernel,
     strategy_name,
 )
+from .vendor import SAME_LAYOUT
 
 Family = Literal[
     "first",

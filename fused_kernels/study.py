@@ -24,7 +24,7 @@ import numpy as np
 
 from nitro.errors import InputError, NitroError, ToolError, UsageError
 
-from . import library as libraries
+from . import vendor as libraries
 from .bench import balanced
 from .bodies import Body, operation_of
 from .candidates import (
@@ -51,7 +51,6 @@ from .cases import (
     predicted_time_s,
 )
 from .compile_queue import CompileQueue
-from .library import Library
 from .pairs import Pair
 from .prediction import Quality, Sample, quality
 from .problems import (
@@ -67,6 +66,7 @@ from .problems import (
 )
 from .runtime import Executor, Runtime
 from .tuner import RUNGS, Rung, Space, Tuning, chosen, screened_bodies, space, tune
+from .vendor import Library
 from .workbench import Workbench
 
 RESULT_FORMAT = 1
@@ -332,7 +332,7 @@ class Lab:
 
     runtime: Runtime
     queue: CompileQueue
-    library: Library | None = None
+    vendor: Library | None = None
     rungs: Sequence[Rung] = RUNGS
     judging: Rung = JUDGING
     families: tuple[Family, ...] = get_args(Family)
@@ -352,7 +352,7 @@ class Lab:
 
     def ways(self, subject: Subject) -> list[Candidate]:
         """Return every way to run a subject, before resources are known. A control gets the fastest bodies only."""
-        calls = libraries.calls(subject.first) if self.library and not subject.is_control else ()
+        calls = libraries.calls(subject.first) if self.vendor and not subject.is_control else ()
         known = [one for one in self.prior if _kinds(one.kernel_class, one.problems[1]) == self._kinds(subject)]
         if known:
             every = ways_known_from(known, subject, self.runtime.facts.sm, calls)
@@ -436,7 +436,7 @@ def measure(lab: Lab, subject: Subject, *, exhaustive: bool = False) -> CaseResu
     """
     begin = time.monotonic()
     found = space(lab.ways(subject), lab.queue)
-    bench = Workbench(lab.runtime, (subject.first, subject.second), library=lab.library, executor=lab.executor)
+    bench = Workbench(lab.runtime, (subject.first, subject.second), library=lab.vendor, executor=lab.executor)
     clocks: dict[str, dict[str, float]] = {"before tuning": lab.runtime.clocks_mhz()}
     try:
         tuning = tune(bench, found.candidates, rungs=lab.rungs)
@@ -515,7 +515,7 @@ def regret_of(choice: str, samples: Mapping[str, Sequence[float]]) -> Regret:
 
 def _library_differences(bench: Workbench, lab: Lab, subject: Subject, tuning: Tuning) -> dict[str, float]:
     """Return how far the library is from our result, for the calls that read the arrays as we do."""
-    if lab.library is None or subject.is_control:
+    if lab.vendor is None or subject.is_control:
         return {}
     alone = tuning.winner("first")
     assert alone is not None
@@ -523,7 +523,7 @@ def _library_differences(bench: Workbench, lab: Lab, subject: Subject, tuning: T
     for call in libraries.calls(subject.first):
         bench.prepare(alone)
         bench.executor.check()
-        difference = lab.library.difference(call, subject.first, bench.first_arrays(0))
+        difference = lab.vendor.difference(call, subject.first, bench.first_arrays(0))
         if difference is not None:
             found[call] = difference
     return found

@@ -22,10 +22,10 @@ from typing import Any
 from nitro.errors import InputError
 
 from . import nvrtc
-from .library import Library
 from .runtime import Runtime
 from .study import EXHAUSTIVE, RESULT_FORMAT, TIE, CaseResult, Lab, result_of, row, subjects, summarise
 from .tuner import source_digest, write_whole
+from .vendor import Library
 
 
 def identity_of(runtime: Runtime, library: Library | None) -> dict[str, Any]:

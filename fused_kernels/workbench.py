@@ -125,7 +125,7 @@ class Workbench:
         Raises:
             ToolError: they do not fit into the memory of the device.
         """
-        self.runtime, self.problems, self.library = runtime, problems, library
+        self.runtime, self.problems, self.vendor = runtime, problems, library
         self.executor = executor or Executor(runtime)
         self.main = runtime.stream()
         self.streams = (runtime.stream(), runtime.stream())
@@ -233,7 +233,7 @@ class Workbench:
         return submit
 
     def _call(self, candidate: Candidate) -> Half:
-        library, call = self.library, candidate.call
+        library, call = self.vendor, candidate.call
         assert library is not None
         assert call is not None
 
@@ -329,8 +329,8 @@ class Workbench:
 
     def close(self) -> None:
         """Give the memory back."""
-        if self.library is not None:
-            self.library.forget()
+        if self.vendor is not None:
+            self.vendor.forget()
         self.inputs.free()
 
 

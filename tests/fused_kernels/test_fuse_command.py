@@ -14,7 +14,7 @@ import nitro.fused_kernels
 from fused_kernels.timed_runtime import NoCompiler, TimedRuntime
 from nitro.commands.fuse import COMMAND
 from nitro.errors import InputError, NitroError, ToolError, UsageError
-from nitro.fused_kernels import compile_queue, library, nvrtc
+from nitro.fused_kernels import compile_queue, nvrtc, vendor
 from nitro.fused_kernels.strategies import IntraBlock, Kernel
 
 
@@ -44,7 +44,7 @@ def device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TimedRuntime:
     monkeypatch.setenv("NITRO_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(nitro.fused_kernels, "open_runtime", lambda: runtime)
     monkeypatch.setattr(compile_queue, "CompileQueue", lambda sm: _Queue(sm))
-    monkeypatch.setattr(library, "open_library", no_library)
+    monkeypatch.setattr(vendor, "open_library", no_library)
     monkeypatch.setattr(nvrtc, "find", lambda: Version)
     return runtime
 

@@ -13,7 +13,7 @@ import pytest
 
 from fused_kernels.timed_runtime import TimedRuntime, no_compiler
 from nitro.errors import InputError, UsageError
-from nitro.fused_kernels import library
+from nitro.fused_kernels import vendor
 from nitro.fused_kernels.candidates import FUSED, Candidate
 from nitro.fused_kernels.cases import MEMORY_BYTES_PER_S, cases, estimated_time_s, flop, predicted_time_s
 from nitro.fused_kernels.problems import (
@@ -123,20 +123,20 @@ def test_families_by_name() -> None:
 
 
 def test_a_library_solves_what_it_can() -> None:
-    assert library.calls(GemmProblem(8, 8, 8)) == ("cublas_tn", "cublas_nn", "cublas_nt")
-    assert library.calls(linear(8, 8, 8)) == ("cublas_linear",)
-    assert library.calls(ConvolutionProblem(1, 8, 8, 8, 8, filter_size=1)) == (
+    assert vendor.calls(GemmProblem(8, 8, 8)) == ("cublas_tn", "cublas_nn", "cublas_nt")
+    assert vendor.calls(linear(8, 8, 8)) == ("cublas_linear",)
+    assert vendor.calls(ConvolutionProblem(1, 8, 8, 8, 8, filter_size=1)) == (
         "cublas_linear",
         "cudnn_nhwc",
         "cudnn_nchw",
     )
-    assert library.calls(ConvolutionProblem(1, 8, 8, 8, 8, stride=2)) == ("cudnn_nhwc", "cudnn_nchw")
+    assert vendor.calls(ConvolutionProblem(1, 8, 8, 8, 8, stride=2)) == ("cudnn_nhwc", "cudnn_nchw")
     for nothing in (
         LayerNormProblem(8, 8),
         GemmProblem(8, 8, 8, bias=True),
         ConvolutionProblem(1, 8, 8, 8, 8, relu=True),
     ):
-        assert library.calls(nothing) == ()
+        assert vendor.calls(nothing) == ()
 
 
 # ---- arithmetic ----

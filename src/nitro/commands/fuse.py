@@ -212,9 +212,9 @@ def bench_command(
 
     from nitro.fused_kernels import open_runtime
     from nitro.fused_kernels.compile_queue import CompileQueue
-    from nitro.fused_kernels.library import open_library
     from nitro.fused_kernels.study import Lab, families, measure, summarise, summary_text, table
     from nitro.fused_kernels.study_store import document, identity_of, protocol_of
+    from nitro.fused_kernels.vendor import open_library
 
     wanted = _subjects(names, patterns, settings)
     chosen = families(strategies)
