@@ -21,6 +21,12 @@ FONTS: Mapping[Language, str] = {
     "ko": "Inter,'Liberation Sans',Arial,'Noto Sans CJK KR','Noto Sans KR','Apple SD Gothic Neo','Malgun Gothic'",
 }
 
+# The data of a mark that is drawn once: over the data of its figure, it would be drawn for every row.
+ONE_ROW: Spec = {"values": [{}]}
+
+# Pixels of a figure for paper from one tick of an axis to the next.
+_BETWEEN_TICKS = 62
+
 # Each part of a figure has series, colours and a legend of its own.
 _APART: Spec = {"scale": {"color": "independent", "strokeDash": "independent", "shape": "independent"}}
 
@@ -83,6 +89,24 @@ def _with_width(spec: Mapping[str, Any], width: int) -> Spec:
             made[joint] = [_with_width(part, each) for part in parts]
             return made
     made["width"] = width
+    return _for_paper(made, max(width // _BETWEEN_TICKS, 3))
+
+
+def _for_paper(spec: Mapping[str, Any], tick_count: int) -> Spec:
+    """Return a specification without what paper does not show, and with about so many ticks along the axis below.
+
+    Left to itself, Vega sets more of them than anybody reads; it measures the label of each, and WeasyPrint draws it
+    letter by letter.
+    """
+    made = dict(spec)
+    if "layer" in made:
+        made["layer"] = [_for_paper(part, tick_count) for part in made["layer"]]
+    if "encoding" in made:
+        encoding = {channel: value for channel, value in made["encoding"].items() if channel != "tooltip"}
+        x = encoding.get("x", {})
+        if x.get("type") == "quantitative" and x.get("axis", {}) is not None:
+            encoding["x"] = {**x, "axis": {"tickCount": tick_count, **x.get("axis", {})}}
+        made["encoding"] = encoding
     return made
 
 

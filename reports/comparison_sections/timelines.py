@@ -42,6 +42,7 @@ def _spec(data: Timeline, start: int, length: int, longest: int, title: str) -> 
     """Return the timeline of one side, as long as the longer iteration, with a line at the end of its own."""
     spec = picture(data, start, start + longest, with_ranges=True)
     end = {
+        "data": figures.ONE_ROW,
         "mark": {"type": "rule", "strokeDash": [4, 3], "strokeWidth": 1.5},
         "encoding": {"x": {"datum": length / 1e6, "type": "quantitative"}},
     }

@@ -12,7 +12,7 @@ from nitro.analyzer.message import message
 from .. import comparison_numbers
 from ..blocks import Block, Column, Figure, Paragraph, Table
 from ..comparison import ComparisonSection
-from ..figures import name_labels
+from ..figures import ONE_ROW, name_labels
 from ..palette import COLOURS
 from ._runs import heading
 
@@ -22,7 +22,7 @@ _LEAST_DRAWN = Fraction(1, 100)
 _INDENT = "\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}"
 
 
-def build(comparison: Comparison, is_document: bool) -> tuple[Block, ...]:
+def build(comparison: Comparison, is_document: bool) -> tuple[Block, ...]:  # noqa: ARG001 - the same everywhere
     """Return figure and table of each device."""
     blocks: list[Block] = []
     for device in comparison.devices:
@@ -31,11 +31,11 @@ def build(comparison: Comparison, is_document: bool) -> tuple[Block, ...]:
             blocks.append(_figure(device))
         else:
             blocks.append(Paragraph(message("No part of the mean iteration changed.")))
-        blocks.append(_table(device, is_document=is_document))
+        blocks.append(_table(device))
     return tuple(blocks)
 
 
-def _table(device: DeviceComparison, *, is_document: bool) -> Table:
+def _table(device: DeviceComparison) -> Table:
     waterfall = device.waterfall
     periods = (waterfall.before.mean_period_ns, waterfall.after.mean_period_ns)
     unit = comparison_numbers.unit_of(*periods)
@@ -43,7 +43,7 @@ def _table(device: DeviceComparison, *, is_document: bool) -> Table:
     lines = [(step.title, _signed(step), step.delta) for step in waterfall.steps if step.key not in _IDLE]
     idle_sums = (waterfall.before.idle_ns, waterfall.after.idle_ns)
     lines.append((message("GPU idle"), idle_sums, idle_sums[1] - idle_sums[0]))
-    shown = [step for step in idle if is_document or _is_shown(step, unit)]
+    shown = [step for step in idle if _is_shown(step, unit)]
     if len(idle) - len(shown) == 1:
         shown = idle
     lines += [(message("{indent}{title}", indent=_INDENT, title=s.title), (s.before, s.after), s.delta) for s in shown]
@@ -171,7 +171,11 @@ def _spec(values: list[dict[str, Any]], order: list[str], unit: str) -> dict[str
         "data": {"values": values},
         "height": {"step": 24},
         "layer": [
-            {"mark": {"type": "rule", "strokeWidth": 1}, "encoding": {"x": {"datum": 0, "type": "quantitative"}}},
+            {
+                "data": ONE_ROW,
+                "mark": {"type": "rule", "strokeWidth": 1},
+                "encoding": {"x": {"datum": 0, "type": "quantitative"}},
+            },
             {
                 # A step that is too small for its scale still shows as a line.
                 "mark": {"type": "bar", "minBandSize": 6, "strokeWidth": 1},

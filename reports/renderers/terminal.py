@@ -36,14 +36,18 @@ def console_for(stream: IO[str], *, force_terminal: bool | None = None) -> Conso
 
 
 def print_report(report: Report, stream: IO[str]) -> None:
-    """Print a report to a stream; in a pipe, lines have no blanks at their ends."""
+    """Print a report to a stream."""
+    stream.write(text_for(report, stream))
+
+
+def text_for(report: Report, stream: IO[str]) -> str:
+    """Return a report as it is to be written to a stream; in a pipe, lines have no blanks at their ends."""
     console = console_for(stream)
-    if console.is_terminal:
-        draw(report, console)
-        return
     with console.capture() as capture:
         draw(report, console)
-    stream.writelines(line.rstrip() + "\n" for line in capture.get().removesuffix("\n").split("\n"))
+    if console.is_terminal:
+        return capture.get()
+    return "".join(line.rstrip() + "\n" for line in capture.get().removesuffix("\n").split("\n"))
 
 
 def draw(report: Report, console: Console) -> None:

@@ -113,7 +113,11 @@ def _in_order(series: Sequence[tuple[str, Sequence[int]]]) -> figures.Spec:
         ],
     }
     points = {"mark": {"type": "point", "filled": True, "size": 34, "opacity": 0.85}, "encoding": encoding}
-    line = {"mark": {"type": "rule", "strokeDash": [4, 3]}, "encoding": {"y": {"datum": median}}}
+    line = {
+        "data": figures.ONE_ROW,
+        "mark": {"type": "rule", "strokeDash": [4, 3]},
+        "encoding": {"y": {"datum": median}},
+    }
     return {"data": {"values": values}, "height": 190, "layer": [points, line]}
 
 

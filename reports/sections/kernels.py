@@ -166,7 +166,13 @@ def _scatter(shapes: pl.DataFrame, device_id: int, sm_count: int | None) -> Figu
         "are worth a faster kernel; many marks at the bottom are worth fusing or a CUDA graph."
     )
     if sm_count:
-        layers.append({"mark": {"type": "rule", "strokeDash": [4, 3]}, "encoding": {"x": {"datum": sm_count}}})
+        layers.append(
+            {
+                "data": figures.ONE_ROW,
+                "mark": {"type": "rule", "strokeDash": [4, 3]},
+                "encoding": {"x": {"datum": sm_count}},
+            }
+        )
         sentence = message(
             "{sentence} Left of the dashed line a launch has fewer blocks than the GPU has SMs ({count}), so some stay "
             "empty.",

@@ -12,8 +12,10 @@ import queue
 import shutil
 import subprocess
 import sys
+import time
+import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +34,8 @@ _SAMPLE_FILE = ROOT / "examples" / f"{SAMPLE}.sqlite.xz"
 _FOLDER = Path(os.environ.get("NITRO_TRACES", "/nonexistent"))
 _PRINTERS = 2
 _DPI = 30
+_END = "printed.txt"
+_LONGEST_PRINT_S = 600
 
 
 def _found() -> dict[str, Path]:
@@ -258,13 +262,16 @@ def _grey(pgm: bytes) -> npt.NDArray[np.uint8]:
 
 
 class Press:
-    """Prints traces in processes of its own, ahead of the tests that look at them."""
+    """Prints traces in processes of its own, ahead of the tests that look at them.
 
-    def __init__(self, folder: Path, names: list[str]) -> None:
+    Where tests run in several processes, these share a folder: a trace is printed by the first that claims it.
+    """
+
+    def __init__(self, folder: Path, names: list[str], *, printers: int) -> None:
         self._folder = folder
         self._workers: queue.SimpleQueue[subprocess.Popen[str]] = queue.SimpleQueue()
         self._all: list[subprocess.Popen[str]] = []
-        for _ in range(min(_PRINTERS, len(names))):
+        for _ in range(min(printers, len(names))):
             worker = subprocess.Popen(
                 [sys.executable, Path(__file__).with_name("print_traces.py")],
                 stdin=subprocess.PIPE,
@@ -274,11 +281,19 @@ class Press:
             self._workers.put(worker)
             self._all.append(worker)
         self._pool = ThreadPoolExecutor(max(len(self._all), 1))
-        self._jobs: dict[str, Future[None]] = {name: self._pool.submit(self._print, name) for name in names}
+        for name in names:
+            self._pool.submit(self._print, name)
 
     def __call__(self, name: str, language: str, paper: str = "a4") -> Printed:
         """Return a trace on paper, as soon as it is there."""
-        self._jobs[name].result()
+        self._print(name)  # before those that nobody waits for yet
+        end = self._folder / name / _END
+        deadline = time.monotonic() + _LONGEST_PRINT_S
+        while not end.exists():
+            assert time.monotonic() < deadline, f"whoever prints {name} does not come to an end"
+            time.sleep(0.1)
+        if trouble := end.read_text(encoding="utf-8"):
+            raise AssertionError(trouble)
         return Printed(self._folder / name / f"{language}.{paper}.pdf")
 
     def close(self) -> None:
@@ -289,7 +304,20 @@ class Press:
 
     def _print(self, name: str) -> None:
         folder = self._folder / name
-        folder.mkdir()
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            return  # it is printed, or somebody is at it
+        try:
+            trouble = self._trouble_with(name, folder)
+        except Exception:  # noqa: BLE001 - the tests that wait for it fail with it
+            trouble = traceback.format_exc()
+        part = folder / f"{_END}.part"
+        part.write_text(trouble, encoding="utf-8")
+        part.rename(folder / _END)
+
+    def _trouble_with(self, name: str, folder: Path) -> str:
+        """Print a trace; return what went wrong."""
         worker = self._workers.get()
         assert worker.stdin is not None
         assert worker.stdout is not None
@@ -301,10 +329,10 @@ class Press:
         finally:
             self._workers.put(worker)
         assert answer, "the process that prints has ended"
-        if trouble := json.loads(answer):
-            raise AssertionError(trouble)
-        for file in folder.glob("*.pdf"):
+        trouble: str = json.loads(answer)
+        for file in () if trouble else folder.glob("*.pdf"):
             Printed(file).read()
+        return trouble
 
 
 @pytest.fixture(scope="session")
@@ -316,6 +344,8 @@ def press(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         for item in request.session.items
         if "press" in getattr(item, "fixturenames", ())
     ]
-    made = Press(tmp_path_factory.mktemp("papers"), list(dict.fromkeys(names)))
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    folder = tmp_path_factory.getbasetemp().parent / "papers" if processes > 1 else tmp_path_factory.mktemp("papers")
+    made = Press(folder, list(dict.fromkeys(names)), printers=max(_PRINTERS // processes, 1))
     yield made
     made.close()
