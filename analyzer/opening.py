@@ -1,27 +1,39 @@
-"""`open_trace`, `open_input` and `open_inputs`: find the reader for a file by its content."""
+"""`open_trace`, `open_input` and `open_inputs`: find the reader for a file by its content, and take bundles apart."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
 from nitro.errors import InputError, UsageError
 from nitro.registry import declared
 
+from .bundle import Bundle, BundledRun, TemporaryFolder, is_bundle, open_bundle
 from .evidence import Evidence
+from .message import message
 from .reader import HEAD_BYTES, Head, Reader
-from .trace import Trace
+from .trace import Source, Trace
+
+# Makes an nsys export of a report: (report, private folder to write into) -> (the export, the tool that made it). It
+# starts a program, so it comes from outside: nothing of the analyzer does.
+Export = Callable[[Path, Path], tuple[Path, str]]
+
+_REPORT_MAGIC_WITHIN = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A trace with the evidence beside it, and the files that they came from (the trace's first)."""
+    """A trace with the evidence beside it, and the files that they came from (the trace's first).
+
+    Of a file in a zip archive, `paths` has the archive. `facts` are what a bundle says of the run.
+    """
 
     trace: Trace
     evidence: tuple[Evidence, ...]
     paths: tuple[Path, ...]
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 @cache
@@ -32,21 +44,22 @@ def all_readers() -> tuple[Reader, ...]:
     return tuple(sorted(declared(readers, "READER", Reader), key=lambda reader: (reader.rank, reader.format)))
 
 
-def open_trace(path: str | Path) -> Trace:
+def open_trace(path: str | Path, export: Export | None = None) -> Trace:
     """Return the trace in a file.
 
     Args:
         path: an nsys SQLite export, plain or compressed (xz, gzip, zstandard), or any other input that is a trace by
-            itself (docs/inputs.md). It is never changed, and nothing is written beside it.
+            itself (docs/inputs.md), or a bundle of one run. It is never changed, and nothing is written beside it.
+        export: see `open_inputs`.
 
     Raises:
         nitro.errors.InputError: the file is missing, damaged, of a kind that no reader knows, or no trace.
+        nitro.errors.UsageError: a bundle of several runs.
     """
-    opened = open_input(path)
-    trace = opened.as_trace() if isinstance(opened, Evidence) else opened
-    if trace is None:
-        raise _no_trace(Path(path), opened.source.format)
-    return trace
+    opened = open_inputs([path], export)
+    if len(opened) > 1:
+        raise UsageError(f"{path}: this bundle holds {len(opened)} runs; give the trace of one of them.")
+    return opened[0].trace
 
 
 def open_input(path: str | Path) -> Trace | Evidence:
@@ -66,38 +79,141 @@ def open_input(path: str | Path) -> Trace | Evidence:
     return nsys_sqlite.read(path)
 
 
-def open_inputs(paths: Sequence[str | Path]) -> tuple[Opened, ...]:
+def open_inputs(paths: Sequence[str | Path], export: Export | None = None) -> tuple[Opened, ...]:
     """Return the traces among several inputs, each with the evidence beside it.
 
     Evidence belongs to the trace before it; what stands before the first trace belongs to that one, so the order does
     not matter where there is one trace. Evidence that can stand alone as a trace (a PyTorch or nvprof profile) does so
-    where none of the inputs is a trace.
+    where none of the inputs is a trace. A capture bundle (`bundle`) stands for the files of its runs.
+
+    Args:
+        paths: files and bundles.
+        export: turns an nsys report into an export, for who wants reports read; without it they are refused.
 
     Raises:
         nitro.errors.InputError: an input cannot be read, or none of them is a trace.
         nitro.errors.UsageError: the same file is given twice.
+        nitro.errors.ToolError: a report cannot be exported.
     """
     files = [Path(path) for path in paths]
     for number, file in enumerate(files):
         if file.exists() and any(other.exists() and file.samefile(other) for other in files[:number]):
             raise UsageError(f"{file}: this file is given twice; give each input once.")
-    inputs: list[Trace | Evidence] = [open_input(file) for file in files]
+    given = [one for file in files for one in _given(file)]
+    inputs = [_read(one, export) for one in given]
     if not any(isinstance(entry, Trace) for entry in inputs):
         inputs = [(entry.as_trace() or entry) if isinstance(entry, Evidence) else entry for entry in inputs]
-    groups: list[tuple[list[tuple[Path, Trace]], list[tuple[Path, Evidence]]]] = [([], [])]
-    for file, entry in zip(files, inputs, strict=True):
+    groups: list[tuple[list[tuple[_Given, Trace]], list[tuple[_Given, Evidence]]]] = [([], [])]
+    for one, entry in zip(given, inputs, strict=True):
         if isinstance(entry, Evidence):
-            groups[-1][1].append((file, entry))
+            groups[-1][1].append((one, entry))
             continue
         if groups[-1][0]:
             groups.append(([], []))
-        groups[-1][0].append((file, entry))
+        groups[-1][0].append((one, entry))
     if not groups[0][0]:
         raise _no_trace(files[0], inputs[0].source.format)
     return tuple(
-        Opened(trace, tuple(entry for _, entry in beside), (path, *(file for file, _ in beside)))
-        for [(path, trace)], beside in groups
+        Opened(
+            trace,
+            tuple(entry for _, entry in beside),
+            (one.path, *(other.path for other, _ in beside)),
+            {} if one.run is None else one.run.facts,
+        )
+        for [(one, trace)], beside in groups
     )
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is a report of nsys (.nsys-rep, .qdrep) or what it is made from (.qdstrm)."""
+    from .readers._sqlite_file import REPORT_MAGICS
+
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as stream:
+            head = stream.read(_REPORT_MAGIC_WITHIN)
+    except OSError:
+        return False
+    return any(magic in head for magic in REPORT_MAGICS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """One file that is to be read: `path`, as the user knows it; `file`, where it lies; the run of a bundle it is of.
+
+    `is_trace`: the bundle says that this is the trace of its run.
+    """
+
+    path: Path
+    file: Path
+    name: str
+    run: BundledRun | None = None
+    is_trace: bool = False
+    sha256: str | None = None
+    folder: TemporaryFolder | None = None
+
+
+def _given(path: Path) -> Iterator[_Given]:
+    """Yield the files that a path stands for."""
+    if not is_bundle(path):
+        yield _Given(path, path, path.name)
+        return
+    bundle = open_bundle(path)
+    for run in bundle.manifest.runs:
+        yield from (_bundled(bundle, run, name) for name in run.files)
+
+
+def _bundled(bundle: Bundle, run: BundledRun, name: str) -> _Given:
+    file = bundle.files[name]
+    return _Given(
+        path=file if bundle.folder is None else bundle.path,
+        file=file,
+        name=file.name,
+        run=run,
+        is_trace=name == run.trace,
+        sha256=bundle.sha256.get(name),
+        folder=bundle.folder,
+    )
+
+
+def _read(one: _Given, export: Export | None) -> Trace | Evidence:
+    """Return what a file holds, with what the bundle around it says."""
+    entry: Trace | Evidence
+    folders = [one.folder] if one.folder is not None else []
+    if export is not None and is_report(one.file):
+        folders.append(TemporaryFolder())
+        entry = _exported(one, export, folders[-1].path)
+    else:
+        entry = open_input(one.file)
+    if isinstance(entry, Evidence) and one.is_trace:
+        entry = entry.as_trace() or entry
+        if isinstance(entry, Evidence):
+            raise InputError(
+                f"{one.path}: {one.name} is named as the trace of a run, and is {entry.source.format} data."
+            )
+    if one.sha256 is not None:
+        entry = replace(entry, source=replace(entry.source, sha256=one.sha256))
+    if isinstance(entry, Trace) and one.run is not None:
+        told = replace(
+            entry.capture,
+            options={**one.run.facts, **entry.capture.options},
+            items_per_iteration=one.run.items_per_iteration,
+        )
+        entry = replace(entry, capture=told)
+    kept = entry if isinstance(entry, Trace) else entry.as_trace()
+    if kept is not None:
+        for folder in folders:
+            folder.keep_for(kept.tables)
+    return entry
+
+
+def _exported(one: _Given, export: Export, folder: Path) -> Trace:
+    made, tool = export(one.file, folder)
+    trace = open_trace(made)
+    source: Source = replace(trace.source, file_name=one.name, size_bytes=one.file.stat().st_size)
+    note = message("The report was exported to SQLite with {tool} for this analysis.", tool=tool)
+    return replace(trace, source=source, notes=(*trace.notes, note))
 
 
 def head_of_input(path: Path) -> Head:

@@ -45,10 +45,14 @@ class Limits:
     """Time in the window in which clocks were held down, ns by what, and all events of the log as a table.
 
     `time_by_kind` has `any` for all reasons together, 0 where there was none; it is empty where the log cannot tell.
+    `limited_clock_hz` is the mean GPU clock in that time of the window, `highest_clock_hz` the highest of the log; both
+    are `None` where there was no such time or the log has no GPU clock.
     """
 
     time_by_kind: Mapping[str, int]
     table: ResultTable
+    limited_clock_hz: float | None = None
+    highest_clock_hz: float | None = None
 
 
 def limits_of(log: PowerLog, times: Int64, low: int, high: int) -> Limits:
@@ -90,7 +94,22 @@ def limits_of(log: PowerLog, times: Int64, low: int, high: int) -> Limits:
     if not log.limits and not {"gpu"} <= set(log.clocks_hz) & set(log.loads):
         return Limits({}, table)
     held[ANY] = np.any([np.zeros(len(times), np.bool_), *held.values()], axis=0)
-    return Limits({name: _time_in(flags, times, low, high) for name, flags in held.items()}, table)
+    by_kind = {name: _time_in(flags, times, low, high) for name, flags in held.items()}
+    return Limits(by_kind, table, *_clocks(log, held[ANY], times, low, high))
+
+
+def _clocks(
+    log: PowerLog, held: npt.NDArray[np.bool_], times: Int64, low: int, high: int
+) -> tuple[float | None, float | None]:
+    """Return the mean GPU clock of the flagged records, weighted by their time in the window, and the highest."""
+    clock = log.clocks_hz.get("gpu")
+    if clock is None or np.isnan(clock).all():
+        return None, None
+    weights = np.clip(times[1:], low, high) - np.clip(times[:-1], low, high)
+    counted = held[:-1] & ~np.isnan(clock[:-1]) & (weights > 0)
+    if not counted.any():
+        return None, None
+    return float(np.average(clock[:-1][counted], weights=weights[counted])), float(np.nanmax(clock))
 
 
 def _time_in(flags: npt.NDArray[np.bool_], times: Int64, low: int, high: int) -> int:

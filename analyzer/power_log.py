@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from .clock import Float64, Load, place, refined
 from .evidence import Evidence, Placement
@@ -22,6 +23,10 @@ Role = Literal["total", "part"]
 _TOTALS = ("VDD_IN", "POM_5V_IN", "VIN")
 # Fewer values than these do not show the step of a sensor; then the last digit that is printed counts.
 _FEWEST_VALUES, _PRINTED_W = 20, 0.001
+# A sensor that is read faster than it measures repeats itself in a steady beat: nearly no change comes after fewer than
+# two records, and most changes come one beat apart. A load that goes up and down in a steady beat has few levels.
+_FEWEST_CHANGES, _EARLIEST_PERCENTILE, _LEAST_RECORDS_HELD = 20, 10, 2
+_BEAT_TOLERANCE, _LEAST_ON_THE_BEAT, _FEWEST_DIFFERENT = 0.35, 0.6, 10
 # Rails that are no consumer of their own: not connected, or a sum that the sensor itself makes.
 _NO_RAILS = ("NC", "sum of shunt voltages")
 
@@ -64,6 +69,42 @@ class PowerLog(Evidence):
     def period_ns(self) -> int:
         """Median time between two records."""
         return int(np.median(np.diff(self.times_ns))) if len(self.times_ns) > 1 else 0
+
+    @property
+    def sensor_period_ns(self) -> int:
+        """Time between two measurements of the sensor: that between records, unless these repeat what it measured.
+
+        The driver of a server GPU measures ten times a second, however often nvidia-smi asks.
+        """
+        changes = np.flatnonzero(np.diff(self.total_w) != 0) + 1
+        if len(changes) < _FEWEST_CHANGES:
+            return self.period_ns
+        held = np.diff(self.times_ns[changes])
+        beat = float(np.median(held))
+        on_the_beat = np.abs(held - beat) <= _BEAT_TOLERANCE * beat
+        is_held = (
+            np.percentile(held, _EARLIEST_PERCENTILE) >= _LEAST_RECORDS_HELD * self.period_ns
+            and on_the_beat.mean() >= _LEAST_ON_THE_BEAT
+            and len(np.unique(self.total_w[changes])) >= _FEWEST_DIFFERENT
+        )
+        return int(beat) if is_held else self.period_ns
+
+    def measurements(self) -> npt.NDArray[np.intp]:
+        """Return the records (m,) at which the sensor had measured anew; all of them where it is as fast as the log.
+
+        Where it measured the same again, a record is taken after each of its periods.
+        """
+        beat = self.sensor_period_ns
+        if beat == self.period_ns:
+            return np.arange(len(self.times_ns))
+        changes = np.concatenate(([0], np.flatnonzero(np.diff(self.total_w) != 0) + 1))
+        starts = self.times_ns[changes]
+        ends = np.append(starts[1:], self.times_ns[-1] + beat)
+        # How often it measured each value: the last time must be most of a beat before the next one.
+        times = np.maximum(np.rint((ends - starts) / beat).astype(np.int64), 1)
+        turn = np.arange(times.sum()) - np.repeat(np.cumsum(times) - times, times)
+        due = np.repeat(starts, times) + turn * beat
+        return np.asarray(np.minimum(np.searchsorted(self.times_ns, due), len(self.times_ns) - 1), np.intp)
 
     @property
     def resolution_w(self) -> float:

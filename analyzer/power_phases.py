@@ -13,7 +13,7 @@ from .message import message
 from .metric import ResultColumn, ResultTable
 from .phases import Phase
 
-# A phase needs so many sampling periods on average, and so many records in all its own time.
+# A phase needs so many sampling periods on average, and so many measurements in all its own time.
 LEAST_PERIODS = 3
 FEWEST_SAMPLES = 20
 
@@ -26,7 +26,7 @@ COLUMNS = (
     ResultColumn("nvtx_path", "", message("range with those around it, or what the time is that no phase has alone")),
     ResultColumn("instances", "1", message("ranges that launched GPU work")),
     ResultColumn("time_ns", "ns", message("time inside the window that belongs to this row alone")),
-    ResultColumn("samples", "1", message("records of the power log in it")),
+    ResultColumn("samples", "1", message("measurements of the power sensor in it")),
     ResultColumn("energy_nj", "nJ", message("energy; null where the phase is too short to measure")),
     ResultColumn("uncertainty_nj", "nJ", message("by how much the energy may be off, in either direction")),
     ResultColumn("power_w", "W", message("energy / time")),
@@ -43,7 +43,7 @@ def energy_by_phase(phases: Sequence[Phase], curve: PowerCurve, period_ns: int, 
     Args:
         phases: those of the window.
         curve: power on the trace's clock, which covers the window.
-        period_ns: median time between records.
+        period_ns: time between two measurements of the sensor.
         low, high: the window.
     """
     rows: list[tuple[object, ...]] = []

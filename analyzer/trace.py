@@ -66,6 +66,7 @@ class Capture:
 
     `recorded` names data that the file holds beside the tables of the contract, such as `gpu_metrics`. `utc_offset_s`
     is by how much the wall clock of the machine was ahead of UTC; it stays out of every output.
+    `items_per_iteration` is what a capture bundle says of the run.
     """
 
     duration_ns: int | None = None
@@ -73,6 +74,7 @@ class Capture:
     options: Mapping[str, str] = field(default_factory=dict)
     recorded: tuple[str, ...] = ()
     utc_offset_s: int | None = None
+    items_per_iteration: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields under their own names."""

@@ -8,9 +8,12 @@
 # is that of tegrastats, each line with the time in ns in front (run as root to see clocks); elsewhere that of nvidia-smi.
 # Let the program be idle for some seconds before and after its work. Environment:
 #
-#   NSYS             the nsys program, if it is not on PATH
-#   INTERVAL_MS      time between records (20 for nvidia-smi, 50 for tegrastats)
-#   QDSTRM_IMPORTER  the QdstrmImporter program, for an nsys that leaves its report as NAME.qdstrm
+#   NSYS                   the nsys program, if it is not on PATH
+#   INTERVAL_MS            time between records (20 for nvidia-smi, 50 for tegrastats)
+#   GPU_METRICS            devices whose metrics are sampled too (none); `all` needs a driver that permits it
+#   GPU_METRICS_FREQUENCY  samples of them in a second (10000)
+#   CAPTURE_RANGE          if set, nsys records from cudaProfilerStart to cudaProfilerStop only
+#   QDSTRM_IMPORTER        the QdstrmImporter program, for an nsys that leaves its report as NAME.qdstrm
 #
 # Exit codes: 0 trace and log are written, 2 wrong usage, 5 a program is missing or failed.
 
@@ -21,7 +24,7 @@ fail() {
     exit 5
 }
 
-[ $# -ge 2 ] || { sed -n '2,16s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,19s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 name=$1
 shift
 nsys=${NSYS:-nsys}
@@ -38,9 +41,9 @@ if command -v tegrastats >/dev/null; then
     # The loop ends when tegrastats does.
     stop_log() { tegrastats --stop >/dev/null 2>&1 || true; kill "$logger" 2>/dev/null || true; }
 elif command -v nvidia-smi >/dev/null; then
-    columns=timestamp,index,power.draw.instant,utilization.gpu,utilization.memory,clocks.sm,clocks.mem
-    nvidia-smi --query-gpu="$columns,temperature.gpu,clocks_event_reasons.active" --format=csv \
-        -lms "${INTERVAL_MS:-20}" >"$name.power.log" &
+    columns=timestamp,index,power.draw.instant,power.draw.average,utilization.gpu,utilization.memory
+    columns=$columns,clocks.sm,clocks.mem,temperature.gpu,clocks_event_reasons.active
+    nvidia-smi --query-gpu="$columns" --format=csv -lms "${INTERVAL_MS:-20}" >"$name.power.log" &
     logger=$!
     stop_log() { kill "$logger" 2>/dev/null || true; }
 else
@@ -50,8 +53,11 @@ trap stop_log EXIT
 sleep 1
 
 recorded=0
-"$nsys" profile --trace=cuda,nvtx --sample=none --cpuctxsw=none --force-overwrite=true --output="$name" \
-    "$@" || recorded=$?
+# OS runtime tracing (-t osrt) stays off: together with GPU metrics it has hung the workload.
+"$nsys" profile --trace=cuda,nvtx --sample=none --cpuctxsw=none --cuda-memory-usage=true \
+    ${GPU_METRICS:+--gpu-metrics-devices="$GPU_METRICS" --gpu-metrics-frequency="${GPU_METRICS_FREQUENCY:-10000}"} \
+    ${CAPTURE_RANGE:+--capture-range=cudaProfilerApi --capture-range-end=stop} \
+    --force-overwrite=true --output="$name" "$@" || recorded=$?
 sleep 1
 stop_log
 trap - EXIT

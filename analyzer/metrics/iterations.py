@@ -29,7 +29,7 @@ def compute(view: View) -> Iterator[Result]:
     - `iteration_latency`: what the caller waits for, from the start of the iteration's NVTX range to its end or the
       end of its GPU work, whichever is later.
     - `iterations_per_s` = periods / window. `throughput` = items per iteration x `iterations_per_s`; the items come
-      from `--batch` or from an integer payload on every iteration's range.
+      from `--batch`, an integer payload on every iteration's range, or the manifest of a capture bundle.
     - `iteration_jitter`: median of the differences, without sign, between neighbouring periods.
     - `iteration_outliers`: periods longer than the upper quartile + 1.5 x the distance of the quartiles (the fence of
       Tukey). Both need at least 4 periods.
@@ -100,7 +100,10 @@ def items_per_iteration(view: View) -> float | None:
     # The last iteration only closes the window; its items are not among those that the window counts.
     payloads = [iteration.payload for iteration in view.window.iterations[: view.periods]]
     known = [payload for payload in payloads if payload is not None and payload > 0]
-    return sum(known) / len(known) if known and len(known) == len(payloads) else None
+    if known and len(known) == len(payloads):
+        return sum(known) / len(known)
+    bundled = view.trace.capture.items_per_iteration
+    return None if bundled is None else float(bundled)
 
 
 METRIC = Metric(

@@ -12,10 +12,13 @@ from ..counters import RATIOS, counters_of_kernels
 from ..layers import OPERATOR, LayerProfile, LayerTree, layer_tree, plain_name
 from ..message import message
 from ..metric import Metric, NotMeasured, Result, ResultColumn, ResultTable
+from ..nvtx import project
 from ..operations import Kind
+from ..power_layers import LayerEnergy, energy_of_layers
 from ..profile import Profile
 from ..view import View
 from .kernels import NAME_LOST
+from .power import chosen_log, power_curve
 
 _ROWS = 2000
 THE_TRACE = "trace"
@@ -44,6 +47,8 @@ _COLUMNS = (
     ResultColumn("occupancy_ratio", "ratio", message("counted, weighted by kernel time")),
     ResultColumn("dram_bytes", "bytes", message("counted, of all its kernels; null unless all have it")),
     ResultColumn("bound", "", message("what most of its counted kernel time is held by: compute, memory or latency")),
+    ResultColumn("energy_nj", "nJ", message("energy while it ran alone on its depth; null where too short to measure")),
+    ResultColumn("uncertainty_nj", "nJ", message("by how much the energy may be off, in either direction")),
 )
 _PROFILE_COLUMNS = (
     ResultColumn("source", "", message("file")),
@@ -61,8 +66,9 @@ def compute(view: View) -> Iterator[Result]:
 
     Parts are NVTX ranges, TensorRT layers among them, and the modules and operators of a PyTorch profile. An operation
     belongs to the innermost part whose range on the launching thread is around the begin of its launch call, and
-    counts in all parts around it. A profile beside the trace is another run: its own window and its own times stand in
-    its rows, under its file name. Graph launches count as one operation.
+    counts in all parts around it. Parts that last long enough for the power log beside the trace get joules, by the
+    rule of `energy_by_phase`. A profile beside the trace is another run: its own window and its own times stand in its
+    rows, under its file name. Graph launches count as one operation.
     """
     tables = [_table(view, THE_TRACE)]
     tables += [
@@ -105,7 +111,7 @@ def _table(view: View, source: str) -> pl.DataFrame | None:
     )
     own = inside.filter("is_own")
     grouped = grouped.join(_top_kernels(own), on="above", how="left").join(_counted(inside), on="above", how="left")
-    counts = _counts(view, tree)
+    counts, energy = _counts(view, tree), _energy(view, tree)
     parts = grouped["above"].to_list()
     return (
         grouped.with_columns(
@@ -117,11 +123,30 @@ def _table(view: View, source: str) -> pl.DataFrame | None:
             pl.Series("count", [counts.get(part, 0) for part in parts], dtype=pl.Int64),
             (pl.col("total_ns") / max(whole, 1)).alias("share"),
             (pl.col("kernel_ns") / pl.col("self_ns")).fill_nan(None).alias("kernel_share"),
+            *(
+                pl.Series(name, [getattr(energy.get(part), name, None) for part in parts], dtype=pl.Int64)
+                for name in ("energy_nj", "uncertainty_nj")
+            ),
         )
         .sort("total_ns", "path", descending=[True, False])
         .head(_ROWS)
         .select(column.name for column in _COLUMNS)
     )
+
+
+def _energy(view: View, tree: LayerTree) -> dict[int, LayerEnergy]:
+    """Return the energy of the parts that the power log beside the trace resolves; empty where none covers the window.
+
+    The log must cover the whole window, as for all energies.
+    """
+    placed, low, high = chosen_log(view), view.window.start_ns, view.window.end_ns
+    if placed is None or len(placed.evidence.times_ns) < 2:
+        return {}
+    curve = power_curve(view, placed)
+    if curve.covered_ns(low, high) < high - low:
+        return {}
+    projections = project(tree.ranges, view.operations, view.calls, view.call_threads)
+    return energy_of_layers(tree, projections, curve, placed.evidence.sensor_period_ns, low, high)
 
 
 def _operations(view: View, tree: LayerTree) -> pl.DataFrame:

@@ -29,6 +29,7 @@ _NOT_LOGGED = message("the log does not have it")
 _NO_CLOCKS = message(
     "the log has neither reasons of the driver for low clocks nor GPU clock and load (tegrastats needs sudo for clocks)"
 )
+_NOT_LIMITED = message("nothing held the GPU clock down in the window, or the log has no GPU clock")
 _NO_PHASES = message("no NVTX range that launched GPU work lies in the window")
 _FEWEST_IDLE, _IDLE_PERCENTILE = 10, 10
 _IDLE_GUARD_PERIODS = 2
@@ -60,7 +61,8 @@ def compute(view: View) -> Iterator[Result]:
 
     - `power`: mean (energy / window), lowest and highest record.
     - `power_by_rail`: mean of the records of each rail.
-    - `energy`: trapezoids between records, clipped to the window.
+    - `energy`: trapezoids between records, clipped to the window. Where a sensor measures more slowly than the log has
+      records, which then repeat it in a steady beat, only its measurements are records, here and below.
     - `energy_per_iteration`, `energy_per_item`: energy / periods, and / items.
     - `iterations_per_joule`, `items_per_joule`: their inverses; items per joule are the performance per watt.
     - `idle_power`: 10th percentile of the records at which the trace has no GPU operation for two sampling periods
@@ -76,18 +78,18 @@ def compute(view: View) -> Iterator[Result]:
     - `logged_gpu_clock`, `logged_temperature`: mean, lowest and highest record; highest record of each sensor.
     - `limited_time`, `power_events`: time in which something held the clocks down, by what and for any reason; when
       that was, and when the power mode changed.
+    - `limited_clock`: mean GPU clock while something held it down, and the highest of the whole log.
 
     `error` bounds the energy's error by what happened between records (anything between the values of two neighbours),
     by the clock error of the log, and by half of the step in which the sensor reads. Where iterations are shorter than
     two sampling periods and records fall at the same place of each, any power of the log may hide in the rest, which is
     in it too. The accuracy of the sensor is not, since no log states it.
     """
-    logs = view.evidence_of(PowerLog)
-    if not logs or not view.devices:
-        reason = NO_GPU_OPERATIONS if logs else NO_POWER
+    placed = chosen_log(view)
+    if placed is None or not view.devices:
+        reason = NO_POWER if placed is None else NO_GPU_OPERATIONS
         yield from (NotMeasured(name, reason) for name in METRIC.provides)
         return
-    placed = max(logs, key=lambda log: log.evidence.records)
     log, window = placed.evidence, view.window
     times = placed.trace_times(log.times_ns)
     inside = (times >= window.start_ns) & (times < window.end_ns)
@@ -95,28 +97,38 @@ def compute(view: View) -> Iterator[Result]:
         reason = message("no record of the power log lies in the window")
         yield from (NotMeasured(name, reason) for name in METRIC.provides)
         return
-    curve = _curve(view, placed)
+    curve = power_curve(view, placed)
     yield from _power_and_energy(view, placed, curve)
-    yield from _idle(view, curve, log.loads.get("gpu"))
+    load = log.loads.get("gpu")
+    yield from _idle(view, curve, None if load is None else load[log.measurements()])
     yield from _logged(placed, inside)
     yield from _limits(view, placed)
     yield _over_time(view, placed, curve)
 
 
-def _curve(view: View, placed: Placed[PowerLog]) -> PowerCurve:
+def chosen_log(view: View) -> Placed[PowerLog] | None:
+    """Return the power log that counts, the one with most records."""
+    return max(view.evidence_of(PowerLog), key=lambda log: log.evidence.records, default=None)
+
+
+def power_curve(view: View, placed: Placed[PowerLog]) -> PowerCurve:
+    """Return the power that the sensor measured, on the trace's clock."""
     log = placed.evidence
-    times = placed.trace_times(log.times_ns)
+    rows = log.measurements()
+    times, watts = placed.trace_times(log.times_ns)[rows], log.total_w[rows]
+    # A measurement shows in the first record after it.
+    delay = log.period_ns if len(rows) < len(log.times_ns) else 0
     return PowerCurve(
         times,
-        log.total_w,
-        clock_error_ns=0 if placed.placement is None else placed.placement.error_ns,
-        longest_step_ns=_GAP_PERIODS * log.period_ns,
+        watts,
+        clock_error_ns=delay + (0 if placed.placement is None else placed.placement.error_ns),
+        longest_step_ns=_GAP_PERIODS * log.sensor_period_ns,
         resolution_w=log.resolution_w,
-        unresolved_w=_unresolved_w(view, times, log),
+        unresolved_w=_unresolved_w(view, times, watts, log.sensor_period_ns),
     )
 
 
-def _unresolved_w(view: View, times: np.ndarray, log: PowerLog) -> float:
+def _unresolved_w(view: View, times: np.ndarray, watts: np.ndarray, period_ns: int) -> float:
     """Return by how much the mean power may be off where records fall at the same place of each short iteration.
 
     Iterations shorter than two sampling periods change the power more than once between two records. As long as records
@@ -124,7 +136,7 @@ def _unresolved_w(view: View, times: np.ndarray, log: PowerLog) -> float:
     that the log shows.
     """
     starts = np.array([iteration.start_ns for iteration in view.window.iterations], np.int64)
-    if len(starts) < 2 or float(np.median(np.diff(starts))) >= _SHORT_ITERATION_PERIODS * log.period_ns:
+    if len(starts) < 2 or float(np.median(np.diff(starts))) >= _SHORT_ITERATION_PERIODS * period_ns:
         return 0.0
     inside = (times >= starts[0]) & (times < starts[-1])
     row = np.searchsorted(starts, times[inside], side="right") - 1
@@ -134,8 +146,8 @@ def _unresolved_w(view: View, times: np.ndarray, log: PowerLog) -> float:
     gap = float(np.diff(np.concatenate((place, [place[0] + 1.0]))).max())
     if gap <= _LARGEST_EVEN_GAP:
         return 0.0
-    mean = float(log.total_w[inside].mean())
-    return gap * max(float(log.total_w.max()) - mean, mean - float(log.total_w.min()))
+    mean = float(watts[inside].mean())
+    return gap * max(float(watts.max()) - mean, mean - float(watts.min()))
 
 
 def _window(view: View) -> Intervals:
@@ -156,8 +168,9 @@ def _power_and_energy(view: View, placed: Placed[PowerLog], curve: PowerCurve) -
         yield Measurement("power", total / (high - low), "W", by="mean", count=len(inside), error=mean_error)
     yield Measurement("power", float(inside.min()), "W", by="min", count=len(inside))
     yield Measurement("power", float(inside.max()), "W", by="max", count=len(inside))
+    rows = placed.evidence.measurements()
     for rail in placed.evidence.rails:
-        part = rail.watts[(curve.times >= low) & (curve.times < high)]
+        part = rail.watts[rows][(curve.times >= low) & (curve.times < high)]
         if not np.isnan(part).all():
             yield Measurement("power_by_rail", float(np.nanmean(part)), "W", by=rail.name, count=len(part))
     if covered < high - low:
@@ -198,7 +211,7 @@ def _by_phase(view: View, placed: Placed[PowerLog], curve: PowerCurve) -> Iterat
     if not phases:
         yield NotMeasured("energy_by_phase", _NO_PHASES)
         return
-    yield energy_by_phase(phases, curve, placed.evidence.period_ns, view.window.start_ns, view.window.end_ns)
+    yield energy_by_phase(phases, curve, placed.evidence.sensor_period_ns, view.window.start_ns, view.window.end_ns)
 
 
 def _idle(view: View, curve: PowerCurve, load: np.ndarray | None) -> Iterator[Result]:
@@ -258,6 +271,11 @@ def _limits(view: View, placed: Placed[PowerLog]) -> Iterator[Result]:
             yield Measurement("limited_time", time_ns, "ns", by=kind)
     else:
         yield NotMeasured("limited_time", _NO_CLOCKS)
+    if found.limited_clock_hz is None or found.highest_clock_hz is None:
+        yield NotMeasured("limited_clock", _NOT_LIMITED if found.time_by_kind else _NO_CLOCKS)
+    else:
+        yield Measurement("limited_clock", found.limited_clock_hz, "Hz", by="limited")
+        yield Measurement("limited_clock", found.highest_clock_hz, "Hz", by="highest")
     yield found.table
 
 
@@ -276,7 +294,7 @@ def _over_time(view: View, placed: Placed[PowerLog], curve: PowerCurve) -> Resul
         "power_w": pl.Series(power).fill_nan(None),
     }
     log = placed.evidence
-    which = np.searchsorted(edges, curve.times, side="right") - 1
+    which = np.searchsorted(edges, placed.trace_times(log.times_ns), side="right") - 1
     series = (
         ("gpu_load", log.loads.get("gpu")),
         ("memory_load", log.loads.get("memory")),
@@ -325,6 +343,7 @@ METRIC = Metric(
         "logged_gpu_clock": "Hz",
         "logged_temperature": "degC",
         "limited_time": "ns",
+        "limited_clock": "Hz",
         "energy_by_phase": "table",
         "power_over_time": "table",
         "power_events": "table",

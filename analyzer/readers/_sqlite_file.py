@@ -24,6 +24,8 @@ from ..message import message
 
 _MAGIC = b"SQLite format 3\x00"
 _HEADER_BYTES = 100
+# How reports of nsys begin (.nsys-rep and .qdrep), and the streams that they are made of (.qdstrm).
+REPORT_MAGICS = (b"NVIDIA Tegra Profiler Report", b"NVIDIA Nsight Systems Stream")
 _ROWS_PER_PART = 200_000
 _MOST_THREADS = 4
 _BATCH_ROWS = "65536"
@@ -272,7 +274,7 @@ class SqliteFile:
             raise InputError(f"{self.path}: the file is empty; export the report again.")
         if header.startswith(b"version https://git-lfs"):
             raise InputError(f"{self.path}: this is a Git LFS pointer, not the data; run `git lfs pull` first.")
-        if b"NVIDIA Tegra Profiler" in header or self.path.suffix in {".nsys-rep", ".qdrep"}:
+        if any(magic in header for magic in REPORT_MAGICS) or self.path.suffix in {".nsys-rep", ".qdrep", ".qdstrm"}:
             raise InputError(
                 f"{self.path}: this is an Nsight Systems report; export it with "
                 f"`nsys export --type sqlite {self.path.name}` and give the .sqlite file."

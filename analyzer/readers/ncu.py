@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +85,11 @@ def _of_report(path: Path) -> KernelCounters:
             f"elsewhere give its CSV, made by `ncu --import {path.name} --csv --page raw > counters.csv`."
         ) from None
     try:
-        report = ncu_report.load_report(str(path))
-        actions = [action for group in report for action in group]
+        with _plain(path) as plain:
+            report = ncu_report.load_report(str(plain))
+            actions = [action for group in report for action in group]
+    except InputError:
+        raise
     except Exception as error:  # noqa: BLE001 - the library's errors have no common base
         detail = " ".join(str(error).split())[:160]
         raise InputError(f"{path}: the ncu report cannot be read ({detail}); copy it again or profile again.") from None
@@ -98,6 +104,21 @@ def _of_report(path: Path) -> KernelCounters:
             if isinstance(value, (int, float)):
                 values.append((number, name, *in_base_unit(float(value), metric.unit())))
     return _made(path, launches, values, left_out=len(actions) - len(launches))
+
+
+@contextmanager
+def _plain(path: Path) -> Iterator[Path]:
+    """Give the path of a report that the library can read: a private copy, where the file is compressed."""
+    from ._sqlite_file import _opened, compression_of
+
+    if compression_of(path) is None:
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(prefix="nitro-", suffix=".ncu-rep") as copy:
+        with _opened(path) as stream:
+            shutil.copyfileobj(stream, copy)
+        copy.flush()
+        yield Path(copy.name)
 
 
 def _launch_of_action(number: int, action: Any, metrics: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import polars as pl
 
 from ..analysis import Analysis
 from ..message import message
+from ..power_events import ANY
 from ..rule import Evidence, Finding, Rule, severity_of
 from ._idle import windows
 
@@ -20,8 +21,11 @@ def check(analysis: Analysis) -> Iterator[Finding]:
     """Fire when, over the busy parts of the window, the GPC clock of the last fifth is at least 5 % below the first's.
 
     Busy parts are the bins of `sampled_over_time` with GR active of at least 50 %; at least ten are needed. At stake is
-    the window times the mean shortfall against the first fifth.
+    the window times the mean shortfall against the first fifth. Where a power log says what holds the clocks down, the
+    rule `clocks_held_down` has it.
     """
+    if analysis.value("limited_time", by=ANY):
+        return
     for device_id, window in windows(analysis):
         table = analysis.table("sampled_over_time", device_id)
         if table is None:

@@ -12,6 +12,13 @@ text batch in each iteration; nothing is downloaded. Every iteration is one NVTX
 With --cuda-graph, iteration 0 runs as above, a range `graph_capture` follows it, and every later
 iteration launches both towers as one graph in a range `vision+text`.
 
+For energy by phase a phase must last some tenths of a second. --gpu-preprocess copies the frames as
+bytes and resizes them on the GPU, so that large batches do not wait for the CPU; with --chunks N an
+iteration takes N batches through each phase; --idle SECONDS leaves the GPU idle before the first
+iteration and after the last one. --layer-ranges adds a range for each module of the towers.
+
+--profiled NAMES runs the CUDA profiler inside some modules only, for tools that replay every kernel.
+
 The CUDA profiler is started before iteration 0 and stopped after the last one, so a recording with
 `--capture-range=cudaProfilerApi` leaves model building out and keeps the slow first iterations.
 The file needs only PyTorch and torchvision, so that it can be copied to a board alone.
@@ -21,9 +28,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
@@ -37,6 +45,8 @@ EMBEDDING_WIDTH = 512
 TEXT_HEADS = 8
 TEXT_TOKENS = 77
 VOCABULARY = 49_408
+DIFFERENT_FRAMES = 64
+FRAMES_AT_ONCE = 256
 
 EXIT_TOOL_MISSING = 5
 
@@ -60,6 +70,12 @@ class Options:
     pin_memory: bool
     cpu_threads: int
     seed: int
+    text_tokens: int
+    chunks: int
+    gpu_preprocess: bool
+    layer_ranges: bool
+    idle: float
+    profiled: tuple[frozenset[str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,18 +131,25 @@ class DualEncoder:
     vision_stream: torch.cuda.Stream | None
     text_stream: torch.cuda.Stream | None
 
-    def embed(self, batch: DeviceBatch) -> Embeddings:
-        """Queue both towers and return their embeddings, each (batch, EMBEDDING_WIDTH).
+    def embed(self, batches: Sequence[DeviceBatch]) -> Embeddings:
+        """Queue both towers and return their embeddings, each (pairs of all batches, EMBEDDING_WIDTH).
 
         Whatever the current stream is given next waits for both.
         """
         with nvtx_range("vision"), queued_on(self.vision_stream):
-            image_embeddings: torch.Tensor = self.vision(batch.images)
+            image_embeddings = joined([self.vision(batch.images) for batch in batches])
         with nvtx_range("text"), queued_on(self.text_stream):
-            text_embeddings = self.text.embed(batch.token_ids)
+            text_embeddings = joined([self.text.embed(batch.token_ids) for batch in batches])
         wait_for(self.vision_stream)
         wait_for(self.text_stream)
         return image_embeddings, text_embeddings
+
+
+def joined(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return the rows of all parts in one tensor; a single part is returned as it is, without a copy."""
+    import torch
+
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 @contextmanager
@@ -172,7 +195,7 @@ def build_vision_tower() -> torch.nn.Module:
     return on_gpu
 
 
-def build_text_tower(layers: int) -> TextTower:
+def build_text_tower(layers: int, text_tokens: int) -> TextTower:
     """Return a Transformer of CLIP's text shape: causal, pre-norm, EMBEDDING_WIDTH wide."""
     import torch
     from torch import nn
@@ -189,46 +212,102 @@ def build_text_tower(layers: int) -> TextTower:
         norm_first=True,
     )
     blocks = nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(EMBEDDING_WIDTH), enable_nested_tensor=False)
-    mask = nn.Transformer.generate_square_subsequent_mask(TEXT_TOKENS)
+    mask = nn.Transformer.generate_square_subsequent_mask(text_tokens)
     return TextTower(
         tokens=nn.Embedding(VOCABULARY, EMBEDDING_WIDTH).to("cuda", torch.float16),
-        positions=torch.randn(TEXT_TOKENS, EMBEDDING_WIDTH).to("cuda", torch.float16),
+        positions=torch.randn(text_tokens, EMBEDDING_WIDTH).to("cuda", torch.float16),
         causal_mask=mask.to("cuda", torch.float16),
         blocks=blocks.to("cuda", torch.float16).eval(),
         projection=nn.Linear(EMBEDDING_WIDTH, EMBEDDING_WIDTH).to("cuda", torch.float16),
     )
 
 
-def build_encoder(text_layers: int, streams: int) -> DualEncoder:
+def build_encoder(options: Options) -> DualEncoder:
     """Return both towers on the GPU; with two streams, each tower has one of its own."""
     import torch
 
-    return DualEncoder(
+    encoder = DualEncoder(
         vision=build_vision_tower(),
-        text=build_text_tower(text_layers),
-        vision_stream=torch.cuda.Stream() if streams == 2 else None,
-        text_stream=torch.cuda.Stream() if streams == 2 else None,
+        text=build_text_tower(options.text_layers, options.text_tokens),
+        vision_stream=torch.cuda.Stream() if options.streams == 2 else None,
+        text_stream=torch.cuda.Stream() if options.streams == 2 else None,
     )
+    if options.layer_ranges:
+        mark_modules(encoder)
+    return encoder
 
 
-def random_batch(batch: int) -> HostBatch:
+def modules_of(encoder: DualEncoder) -> Iterator[tuple[str, torch.nn.Module]]:
+    """Yield the modules inside the towers, each with its place in its tower as name.
+
+    A tower itself has the range of its phase already, unless nothing is inside it.
+    """
+    for tower in (encoder.vision, encoder.text.tokens, encoder.text.blocks, encoder.text.projection):
+        inside = {name: module for name, module in tower.named_modules() if name}
+        yield from (inside or {type(tower).__name__.lower(): tower}).items()
+
+
+def mark_modules(encoder: DualEncoder) -> None:
+    """Put an NVTX range around the forward pass of every module."""
+    import torch
+
+    # A hook that returned something would replace what the module is given or gives.
+    def begin(name: str, *_: object) -> None:
+        torch.cuda.nvtx.range_push(name)
+
+    def end(*_: object) -> None:
+        torch.cuda.nvtx.range_pop()
+
+    for name, module in modules_of(encoder):
+        module.register_forward_pre_hook(partial(begin, name))
+        module.register_forward_hook(end)
+
+
+def profile_modules(encoder: DualEncoder, wanted: set[str]) -> None:
+    """Run the CUDA profiler inside the modules whose names are in a set at that time."""
+    import torch
+
+    def begin(name: str, *_: object) -> None:
+        if name in wanted:
+            torch.cuda.synchronize()
+            torch.cuda.profiler.start()
+
+    def end(name: str, *_: object) -> None:
+        if name in wanted:
+            torch.cuda.synchronize()
+            torch.cuda.profiler.stop()
+
+    for name, module in modules_of(encoder):
+        module.register_forward_pre_hook(partial(begin, name))
+        module.register_forward_hook(partial(end, name))
+
+
+def random_batch(options: Options) -> HostBatch:
     """Return random frames and token ids in CPU memory."""
     import torch
 
-    return HostBatch(
-        frames=torch.randint(256, (batch, FRAME_HEIGHT, FRAME_WIDTH, 3), dtype=torch.uint8),
-        token_ids=torch.randint(VOCABULARY, (batch, TEXT_TOKENS)),
+    # Making the numbers takes longer than all iterations on them, so many frames are a few that come again.
+    different = min(options.batch, DIFFERENT_FRAMES)
+    frames = torch.randint(256, (different, FRAME_HEIGHT, FRAME_WIDTH, 3), dtype=torch.uint8)
+    source = HostBatch(
+        frames=frames if different == options.batch else frames[torch.arange(options.batch) % different],
+        token_ids=torch.randint(VOCABULARY, (options.batch, options.text_tokens)),
     )
+    # What is prepared on the GPU is copied as it came, so that it can be pinned once.
+    if options.gpu_preprocess and options.pin_memory:
+        return HostBatch(source.frames.pin_memory(), source.token_ids.pin_memory())
+    return source
 
 
-def empty_batch(batch: int, image_size: int) -> DeviceBatch:
-    """Return GPU memory for a batch, to be filled by `preprocess`."""
+def empty_batch(options: Options) -> DeviceBatch:
+    """Return GPU memory for a batch, to be filled by `preprocess` or `preprocess_on_gpu`."""
     import torch
 
-    images = torch.empty(batch, 3, image_size, image_size, dtype=torch.float16, device="cuda")
+    size = options.image_size
+    images = torch.empty(options.batch, 3, size, size, dtype=torch.float16, device="cuda")
     return DeviceBatch(
         images=images.to(memory_format=torch.channels_last),
-        token_ids=torch.empty(batch, TEXT_TOKENS, dtype=torch.int64, device="cuda"),
+        token_ids=torch.empty(options.batch, options.text_tokens, dtype=torch.int64, device="cuda"),
     )
 
 
@@ -248,6 +327,18 @@ def preprocess(source: HostBatch, target: DeviceBatch, *, pin_memory: bool) -> N
         images, token_ids = images.pin_memory(), token_ids.pin_memory()
     target.images.copy_(images, non_blocking=pin_memory)
     target.token_ids.copy_(token_ids, non_blocking=pin_memory)
+
+
+def preprocess_on_gpu(source: HostBatch, target: DeviceBatch) -> None:
+    """Copy frames as bytes and token ids to the GPU, and resize and normalise the frames there, some at a time."""
+    import torch
+
+    size = target.images.shape[-2:]
+    for frames, images in zip(source.frames.split(FRAMES_AT_ONCE), target.images.split(FRAMES_AT_ONCE), strict=True):
+        on_gpu = frames.to("cuda", non_blocking=frames.is_pinned()).permute(0, 3, 1, 2).float()
+        resized = torch.nn.functional.interpolate(on_gpu, size=size, mode="bilinear", antialias=True)
+        images.copy_(resized.mul_(2 / 255).sub_(1))
+    target.token_ids.copy_(source.token_ids, non_blocking=source.token_ids.is_pinned())
 
 
 def read_similarity(image_embeddings: torch.Tensor, text_embeddings: torch.Tensor) -> float:
@@ -298,23 +389,32 @@ def run(options: Options) -> float:
     # With a thread per core (PyTorch's default) the CPU part of single images was seen to stall for 30 ms.
     torch.set_num_threads(options.cpu_threads)
     torch.manual_seed(options.seed)
-    encoder = build_encoder(options.text_layers, options.streams)
-    source = random_batch(options.batch)
-    target = empty_batch(options.batch, options.image_size)
+    encoder = build_encoder(options)
+    source = random_batch(options)
+    targets = [empty_batch(options) for _ in range(options.chunks)]
     load_libraries()
 
-    queue_towers: Callable[[], Embeddings] = partial(encoder.embed, target)
+    prepare = preprocess_on_gpu if options.gpu_preprocess else partial(preprocess, pin_memory=options.pin_memory)
+    queue_towers: Callable[[], Embeddings] = partial(encoder.embed, targets)
     similarity = 0.0
-    with torch.inference_mode(), torch.cuda.profiler.profile():
+    profiled: set[str] = set()
+    if options.profiled:
+        profile_modules(encoder, profiled)
+    with torch.inference_mode(), nullcontext() if options.profiled else torch.cuda.profiler.profile():
+        time.sleep(options.idle)
         for iteration in range(options.iterations):
+            profiled.clear()
+            profiled.update(*options.profiled[iteration : iteration + 1])
             with nvtx_range(f"infer:{iteration}"):
                 with nvtx_range("preprocess"):
-                    preprocess(source, target, pin_memory=options.pin_memory)
+                    for target in targets:
+                        prepare(source, target)
                 embeddings = queue_towers()
                 with nvtx_range("sync"):
                     similarity = read_similarity(*embeddings)
             if options.cuda_graph and iteration == 0:
                 queue_towers = capture_graph(queue_towers)
+        time.sleep(options.idle)
     return similarity
 
 
@@ -359,8 +459,22 @@ def parse_options(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--cuda-graph", action="store_true", help="launch both towers as one CUDA graph")
     parser.add_argument("--pin-memory", action="store_true", help="copy from pinned host memory")
     parser.add_argument("--cpu-threads", type=positive, default=1, help="threads of the CPU's part")
+    parser.add_argument("--text-tokens", type=positive, default=TEXT_TOKENS, help="tokens a text")
+    parser.add_argument("--chunks", type=positive, default=1, help="batches an inference takes through each phase")
+    parser.add_argument("--gpu-preprocess", action="store_true", help="resize and normalise on the GPU")
+    parser.add_argument("--layer-ranges", action="store_true", help="an NVTX range for each module of the towers")
+    parser.add_argument("--idle", type=float, default=0.0, help="idle seconds before and after all inferences")
+    parser.add_argument(
+        "--profiled",
+        type=lambda names: frozenset(names.split(",")),
+        action="append",
+        default=[],
+        metavar="NAMES",
+        help="run the CUDA profiler inside these modules only, such as layers.0,layer1.0; repeated: a set an inference",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and inputs")
-    return Options(**vars(parser.parse_args(arguments)))
+    told = vars(parser.parse_args(arguments))
+    return Options(**told | {"profiled": tuple(told["profiled"])})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -372,7 +486,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"dual_encoder.py: {error}", file=sys.stderr)
         return EXIT_TOOL_MISSING
     similarity = run(options)
-    print(f"{options.iterations} iterations of {options.batch} image and text pairs, similarity {similarity:.4f}")
+    pairs = options.chunks * options.batch
+    print(f"{options.iterations} iterations of {pairs} image and text pairs, similarity {similarity:.4f}")
     return 0
 
 

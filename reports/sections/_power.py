@@ -13,6 +13,8 @@ from ..names import nvtx_label, table_word
 
 _NJ_PER_J = 1_000_000_000
 _SHOWN = 20
+# From this depth on, phases are shown only where the sensor resolves them.
+_DEEP = 2
 _LOADS = (("gpu_load", message("GPU load")), ("memory_load", message("memory controller load")))
 
 
@@ -105,14 +107,14 @@ def energy_table(analysis: Analysis) -> list[Block]:
             numbers.MISSING if power is None else numbers.in_unit(power, "W"),
             numbers.MISSING if each is None else numbers.in_unit(each, "J"),
         )
-        for depth, path, instances, time_ns, samples, energy, error, power, each in found.frame.iter_rows()
+        for depth, path, instances, time_ns, samples, energy, error, power, each in _listed(found.frame).iter_rows()
     )
     columns = (
         Column(message("phase"), "left", flexible=True, is_name=True),
         Column(message("depth")),
         Column(message("instances")),
         Column(message("time")),
-        Column(message("records")),
+        Column(message("samples")),
         Column(message("energy")),
         Column(message("±")),
         Column(message("of the window")),
@@ -121,12 +123,20 @@ def energy_table(analysis: Analysis) -> list[Block]:
     )
     note = message(
         "The rows of a depth add up to the energy of the window. A phase has joules of its own only where its mean "
-        "projection lasts at least three sampling periods and its time holds at least 20 records; the others are one "
-        "row. ± bounds what may have happened between records and the error of the clock, not the accuracy of the "
-        "sensor."
+        "projection lasts at least three periods of the power sensor and its time holds at least 20 of its samples; "
+        "the others are one row, and from depth {deep} on not listed. ± bounds what may have happened between samples "
+        "and the error of the clock, not the accuracy of the sensor.",
+        deep=_DEEP,
     )
     title = message("Energy by phase")
     return [Table(columns, rows, note=note, title=title, name="energy-by-phase", shown=_SHOWN)]
+
+
+def _listed(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows to show: deep ranges that are too short are many, and a depth may have no others."""
+    known = pl.col("energy_nj").is_not_null()
+    resolved = (known & pl.col("instances").is_not_null()).any().over("depth")
+    return frame.filter((pl.col("depth") < _DEEP) | (known & resolved))
 
 
 def events_table(analysis: Analysis) -> list[Block]:

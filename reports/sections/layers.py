@@ -7,20 +7,25 @@ from typing import Any
 import polars as pl
 
 from nitro.analyzer import Analysis
+from nitro.analyzer.energy import NJ_PER_J
 from nitro.analyzer.layers import KINDS, RANGE, plain_name
 from nitro.analyzer.message import message
 from nitro.analyzer.metrics.layers import THE_TRACE
 from nitro.analyzer.nvtx import PATH_SEPARATOR
+from nitro.analyzer.power_log import PowerLog
+from nitro.analyzer.power_phases import FEWEST_SAMPLES, LEAST_PERIODS
 from nitro.analyzer.roofline import BOUNDS
 
 from .. import numbers
-from ..blocks import Block, Column, Table
+from ..blocks import Block, Column, Paragraph, Table
 from ..names import kernel_label
 from ..report import Section
 
 _SHOWN = 12
 _ROWS_KEPT = 500
 _PARTS_SHOWN = 2
+# The kernel stands beside the layer for orientation; whole names are in the sections about kernels.
+_KERNEL_LETTERS = 60
 
 
 def build(analysis: Analysis) -> tuple[Block, ...]:
@@ -33,6 +38,8 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
         for source, frame in table.frame.group_by("source", maintain_order=True):
             if len(frame.filter(says_more)):
                 blocks.append(_bottlenecks(frame, str(source[0]), len(blocks)))
+                if source[0] == THE_TRACE:
+                    blocks += _energy(analysis, frame)
     profile = analysis.table("tensorrt_layers")
     if profile is not None:
         blocks.append(_profile(profile.frame))
@@ -62,13 +69,11 @@ def _bottlenecks(frame: pl.DataFrame, source: str, number: int) -> Table:
                 numbers.percent(row["tensor_active_ratio"]),
                 BOUNDS.get(row["bound"], numbers.MISSING),
             ]
-        kernel = kernel_label(row["kernel"]) if row["kernel"] else numbers.MISSING
+        kernel = _cut(kernel_label(row["kernel"])) if row["kernel"] else numbers.MISSING
         kinds = (KINDS[row["kind"]],) if has_kinds else ()
         rows.append((*cells, *kinds, _placed_name(row), kernel))
     counters = (
-        (Column(message("SM active")), Column(message("tensor active")), Column(message("held by"), "left"))
-        if has_counters
-        else ()
+        (Column(message("SM")), Column(message("tensor")), Column(message("held by"), "left")) if has_counters else ()
     )
     columns = (
         Column(message("share")),
@@ -86,11 +91,59 @@ def _bottlenecks(frame: pl.DataFrame, source: str, number: int) -> Table:
         "work that was launched in layers."
     )
     if has_counters:
-        note = message("{note} Counters are of all its kernels, inner layers included.", note=note)
+        note = message(
+            "{note} SM and tensor: active, of elapsed cycles; counters are of all its kernels, inner layers included.",
+            note=note,
+        )
     if source != THE_TRACE:
         note = message("{note} From {file}, another run of the program.", note=note, file=source)
     name = "layers" if number == 0 else f"layers-{number}"
     return Table(columns, tuple(rows), note, message("Layers by GPU time of their own"), name, shown=_SHOWN)
+
+
+def _energy(analysis: Analysis, frame: pl.DataFrame) -> list[Block]:
+    """Return the energy of those layers that the power sensor resolves, or why it resolves none."""
+    logs = [placed.evidence for placed in analysis.evidence if isinstance(placed.evidence, PowerLog)]
+    if not logs or analysis.find("energy") is None:
+        return []
+    period = max(logs, key=lambda log: log.records).sensor_period_ns
+    rule = message(
+        "A layer has joules of its own only where its projections last at least {least} on average, three measuring "
+        "periods of the power sensor, and at least {samples} of its samples fall into them.",
+        least=numbers.duration(LEAST_PERIODS * period),
+        samples=numbers.count(FEWEST_SAMPLES),
+    )
+    known = frame.drop_nulls("energy_nj").sort("energy_nj", "path", descending=[True, False]).head(_ROWS_KEPT)
+    if known.is_empty():
+        return [Paragraph(message("Energy of layers: none lasts long enough. {rule}", rule=rule))]
+    total = analysis.value("energy") or 0.0
+    rows = tuple(
+        (
+            numbers.in_unit(row["energy_nj"] / NJ_PER_J, "J"),
+            numbers.in_unit(row["uncertainty_nj"] / NJ_PER_J, "J"),
+            numbers.percent(row["energy_nj"] / NJ_PER_J / total if total else None),
+            numbers.in_unit(row["energy_nj"] / NJ_PER_J / row["count"], "J") if row["count"] else numbers.MISSING,
+            numbers.duration(row["total_ns"]),
+            numbers.count(row["count"]),
+            _placed_name(row),
+        )
+        for row in known.iter_rows(named=True)
+    )
+    columns = (
+        Column(message("energy")),
+        Column(message("±")),
+        Column(message("of the window")),
+        Column(message("each")),
+        Column(message("GPU time")),
+        Column(message("count")),
+        Column(message("layer"), "left", flexible=True, is_name=True),
+    )
+    note = message("{rule} All others are too short to measure. Inner layers count in those around them.", rule=rule)
+    return [Table(columns, rows, note, message("Energy of layers"), "energy-of-layers", shown=_SHOWN)]
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _KERNEL_LETTERS else f"{name[: _KERNEL_LETTERS - 1]}…"
 
 
 def _placed_name(row: dict[str, Any]) -> str:

@@ -33,7 +33,7 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
         options = (f"{name} = {value}" for name, value in sorted(capture.options.items()))
         rows.append((message("Capture options"), joined("; ", options)))
     rows += [(message("Beside it"), _evidence(placed)) for placed in analysis.evidence]
-    rows.append((message("Power mode"), message("not part of an nsys trace")))
+    rows.append((message("Power mode"), capture.options.get("power_mode") or message("not part of an nsys trace")))
     rows.append((message("Analysed with"), f"Nitro {analysis.nitro_version}"))
     return (KeyValues(tuple(rows)),)
 

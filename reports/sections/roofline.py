@@ -69,17 +69,18 @@ def _amounts(frame: pl.DataFrame, device_id: int) -> Table:
         for row in frame.head(_ROWS_KEPT).iter_rows(named=True)
     )
     columns = (
-        Column(message("counted time")),
-        Column(message("DRAM bytes")),
-        Column(message("L2 bytes")),
-        Column(message("operations per byte")),
+        Column(message("time")),
+        Column(message("DRAM")),
+        Column(message("L2")),
+        Column(message("ops/byte")),
         Column(message("attained")),
         Column(message("stall"), "left"),
         Column(message("join"), "left"),
         Column(message("kernel and launch geometry"), "left", flexible=True, is_name=True),
     )
     note = message(
-        "Of one execution, in the run that was counted. Stall: the most frequent reason and its share. Join: how the "
+        "Of one execution, in the run that was counted: its time, bytes to and from DRAM and through L2, "
+        "operations per DRAM byte, operations per second. Stall: the most frequent reason and its share. Join: how the "
         "counters were found."
     )
     title = message("Bytes, operations and stalls of the kernels that took most time")

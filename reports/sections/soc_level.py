@@ -170,7 +170,15 @@ def _clock(analysis: Analysis) -> list[tuple[str, str]]:
             records=numbers.count(placed.evidence.records),
             left_out=numbers.count(placed.evidence.left_out),
         )
-        texts = (text, counts, *placed.evidence.notes)
+        log = placed.evidence
+        texts = [text, counts, *log.notes]
+        if log.sensor_period_ns != log.period_ns:
+            texts.append(
+                message(
+                    "the sensor measures every {beat}; records in between repeat it, so a measurement counts once",
+                    beat=numbers.duration(log.sensor_period_ns),
+                )
+            )
         rows.append((message("Power log"), joined("; ", texts)))
     return rows
 

@@ -108,7 +108,7 @@ def truth(pieces: list[tuple[int, int, float]], low: int, high: int) -> float:
     return sum(max(0, min(b, high) - max(a, low)) * watts for a, b, watts in pieces)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(loads(), st.data())
 def test_the_uncertainty_covers_the_truth(
     load: tuple[list[tuple[int, int, float]], int, int], data: st.DataObject

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import power_logs
 from builders import call, gpu, kernel, nvtx_range, on_thread, operation, sample, thread, trace
-from nitro.analyzer import Evidence, Trace, open_trace
+from nitro.analyzer import Evidence, Trace, open_inputs, open_trace
 from nitro.analyzer.causes import TEXTS, Cause
 from nitro.analyzer.export import perfetto, write_perfetto
 from nitro.analyzer.export.slices import rows_of_slices
@@ -27,6 +27,7 @@ from nitro.analyzer.operations import NO_ROW, TABLE_OF_KIND
 from nitro.analyzer.timeline import all_ranges
 from nitro.analyzer.view import Scope, View
 
+CAPTURE = Path(__file__).parents[1] / "data" / "power_capture"
 FOLDER = Path(os.environ.get("NITRO_TRACES", "/nonexistent"))
 REAL = (
     "hokwangchoi__jetson-orin-nano-benchmarks__trt_image_20260419_005228__3bd3de.sqlite.xz",
@@ -361,29 +362,49 @@ def test_real_traces_keep_every_slice_and_flow(name: str) -> None:
 
 
 def test_perfetto_reads_the_same_with_its_own_classes() -> None:
-    """Skipped where the `perfetto` package is not installed."""
+    """Slices with their durations, flows, counters and tracks of a capture with a power log beside it.
+
+    Skipped where the `perfetto` package is not installed.
+    """
     official = pytest.importorskip("perfetto.protos.perfetto.trace.perfetto_trace_pb2")
     unknown = pytest.importorskip("google.protobuf.unknown_fields").UnknownFieldSet
-    path = FOLDER / "nsys" / REAL[0]
-    if not path.exists():
-        pytest.skip("NITRO_TRACES is not set")
+    (opened,) = open_inputs([CAPTURE])
+    view = View(opened.trace, Scope(window="all"), opened.evidence)
     stream = io.BytesIO()
-    write_perfetto(View(open_trace(path), Scope(window="all")), stream)
+    written = write_perfetto(view, stream)
     found = understood(stream.getvalue())
     parsed = official.Trace()
     parsed.ParseFromString(stream.getvalue())
     names: dict[int, str] = {}
-    begun, ended, made, tracks = [], [], [], {}
+    begun, ended, tracks = [], [], {}
+    events: list[tuple[int, Any]] = []
     for packet in parsed.packet:
         assert not len(unknown(packet)) + len(unknown(packet.track_event)) + len(unknown(packet.track_descriptor))
         names.update({entry.iid: entry.name for entry in packet.interned_data.event_names})
         if packet.HasField("track_descriptor"):
             tracks[packet.track_descriptor.uuid] = packet.track_descriptor.name
-        if packet.HasField("track_event") and packet.track_event.type == official.TrackEvent.TYPE_SLICE_BEGIN:
-            event = packet.track_event
-            made.append((packet.timestamp, event.track_uuid, names[event.name_iid]))
+        if packet.HasField("track_event"):
+            events.append((packet.timestamp, packet.track_event))
+    slices, samples = [], []
+    stacks: dict[int, list[tuple[int, str]]] = defaultdict(list)
+    for time, event in sorted(events, key=lambda entry: entry[0]):
+        if event.type == official.TrackEvent.TYPE_SLICE_BEGIN:
+            stacks[event.track_uuid].append((time, names[event.name_iid]))
             begun += list(event.flow_ids)
             ended += list(event.terminating_flow_ids)
-    assert sorted(made) == sorted((s.start, s.track, s.name) for s in found.slices)
+        elif event.type == official.TrackEvent.TYPE_SLICE_END:
+            start, name = stacks[event.track_uuid].pop()
+            slices.append((event.track_uuid, name, start, time))
+        else:
+            assert event.type == official.TrackEvent.TYPE_COUNTER
+            samples.append((event.track_uuid, time, event.double_counter_value))
+    assert not any(stacks.values())
+    assert len(slices) == written.slices > 50_000
+    assert sorted(slices) == sorted((s.track, s.name, s.start, s.end) for s in found.slices)
+    assert sorted(samples) == sorted((track, *entry) for track, rows in found.counters.items() for entry in rows)
     assert tracks == {track: found.path(track)[-1] for track in found.tracks}
     assert sorted(begun) == sorted(ended) == sorted(flows(found))
+    kernels = opened.trace.table_or_empty("kernels")
+    # Every kernel is a slice on the track of its stream, as long as in the trace.
+    lengths = Counter((end - start) for _, _, start, end in slices)
+    assert not Counter((kernels["end_ns"] - kernels["start_ns"]).to_list()) - lengths

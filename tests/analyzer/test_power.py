@@ -20,7 +20,8 @@ from nitro.analyzer.power_events import ANY, CLOCK_DROP, CORES, MEMORY_CLOCK
 from nitro.analyzer.power_log import PowerLog, rails_of
 from nitro.analyzer.power_phases import OUTSIDE, SEVERAL, SHORT
 from nitro.errors import InputError
-from power_logs import DURATION, FIRST, ITERATIONS, MS, PERIOD, S, energy_of, log, run
+from power_logs import DURATION, FIRST, ITERATIONS, MS, PERIOD, START, S, energy_of, log, run
+from power_logs import truth as true_power
 
 FOLDER = Path(os.environ.get("NITRO_TRACES", "/nonexistent")) / "tegrastats"
 WINDOW = (FIRST, FIRST + (ITERATIONS - 1) * PERIOD)
@@ -42,6 +43,61 @@ def assert_adds_up(analysis: Analysis) -> None:
         rows = frame.filter(pl.col("depth") == depth)
         assert rows["energy_nj"].sum() == round(energy * S)
         assert rows.filter(pl.col("energy_nj").is_not_null())["time_ns"].sum() == window
+
+
+def held(beat_ms: float, phase_ms: float, period_ms: int = 20) -> PowerLog:
+    """Return a log that asks a slow sensor: each record repeats what it measured last, and no two values are alike."""
+    made = log(period_ms * MS)
+    times = made.times_ns - START
+    measured = np.floor((times - phase_ms * MS) / (beat_ms * MS)) * beat_ms * MS + phase_ms * MS
+    noise = np.random.default_rng(7).uniform(-0.003, 0.003, DURATION // int(beat_ms * MS) + 3)
+    watts = np.round(true_power(measured), 3) + noise[((measured - measured.min()) / (beat_ms * MS)).astype(int)]
+    return replace(made, total_w=watts)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(60, 260), st.floats(0, 60))
+def test_a_sensor_slower_than_the_log_widens_the_uncertainty(beat_ms: float, phase_ms: float) -> None:
+    made = held(beat_ms, phase_ms)
+    assert made.sensor_period_ns == pytest.approx(beat_ms * MS, abs=20 * MS)
+    analysis = analyze(run(), made, batch=4, window="auto", clock_offset_ns=0)
+    energy = analysis.find("energy")
+    assert energy is not None
+    assert energy.error is not None
+    # A measurement shows up to a record late, and is off by 3 mW.
+    assert abs(energy.value - energy_of(*WINDOW)) <= energy.error + 0.003 * (WINDOW[1] - WINDOW[0]) / S
+    assert_adds_up(analysis)
+    rows = phases(analysis)
+    assert rows.filter(pl.col("nvtx_path") == "infer:#")["samples"].to_list() == pytest.approx(
+        [(WINDOW[1] - WINDOW[0]) / S * 1620 / 2000 / beat_ms * 1000], rel=0.15
+    )
+
+
+def test_what_repeats_for_another_reason_is_no_slow_sensor() -> None:
+    # A load between few levels, a coarse sensor at rest, one as fast as it is asked, and too few records.
+    assert log().sensor_period_ns == 20 * MS
+    quiet = np.repeat(np.random.default_rng(1).integers(0, 3, 700), np.random.default_rng(2).integers(1, 5, 700)) * 0.04
+    made = log()
+    coarse = np.asarray(5 + quiet[: len(made.times_ns)], np.float64)
+    assert replace(made, total_w=coarse).sensor_period_ns == 20 * MS
+    fast = replace(made, total_w=np.random.default_rng(3).normal(10, 1, len(made.times_ns)))
+    assert fast.sensor_period_ns == 20 * MS
+    assert fast.measurements().tolist() == list(range(len(made.times_ns)))
+    short = held(100, 0)
+    cut = replace(short, times_ns=short.times_ns[:80], total_w=short.total_w[:80])
+    assert cut.sensor_period_ns == 20 * MS
+
+
+def test_a_value_that_was_measured_again_is_a_measurement() -> None:
+    made = held(100, 0)
+    # The sensor gives one value for two seconds.
+    rest = (made.times_ns - START >= 20 * S) & (made.times_ns - START < 22 * S)
+    still = replace(made, total_w=np.where(rest, 5.0, made.total_w))
+    rows = still.measurements()
+    inside = still.times_ns[rows] - START
+    assert ((inside >= 20 * S) & (inside < 22 * S)).sum() == pytest.approx(20, abs=1)
+    assert (np.diff(inside) < 200 * MS).all()
+    assert (np.diff(inside) > 0).all()
 
 
 @settings(max_examples=25, deadline=None)

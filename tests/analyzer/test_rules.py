@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 from builders import call, gpu, kernel, memory_event, nvtx_range, on_thread, operation, sample, scheduled, thread, trace
-from nitro.analyzer import Trace, analyze
+from nitro.analyzer import Source, Trace, analyze
 from nitro.analyzer.analysis import Analysis, all_rules
+from nitro.analyzer.power_events import DRIVER_LIMITS
+from nitro.analyzer.power_log import PowerLog
 from nitro.analyzer.rule import Finding, severity_of
 
 LOW, HIGH = 1_000, 11_000
@@ -25,6 +28,7 @@ class Fires(NamedTuple):
     built: Trace
     stake_ns: int
     window: str = "all"
+    evidence: tuple[PowerLog, ...] = ()
 
 
 class Silent(NamedTuple):
@@ -33,6 +37,7 @@ class Silent(NamedTuple):
     why: str
     built: Trace
     window: str = "all"
+    evidence: tuple[PowerLog, ...] = ()
 
 
 class Cases(NamedTuple):
@@ -49,6 +54,37 @@ def launched(*calls: dict[str, Any], gap_end: int, launch: tuple[int, int], **ta
         api_calls=[call(500, 510, correlation_id=1), *calls, call(*launch, correlation_id=2)],
         **tables,
     )
+
+
+CAP, HEAT = DRIVER_LIMITS[0x4], DRIVER_LIMITS[0x40]
+
+
+def power_log(*, mhz: float, limited: int, reason: str | None = CAP, cores: int = 6, changed: int = 10_000) -> PowerLog:
+    """A record every 100 ns over [0, 12000), on the clock of the trace.
+
+    The GPU clock is 1000 MHz, and `mhz` in so many records from the 20th one on, for a reason that the
+    driver gives, or gives not. From record `changed` on, so many CPU cores are online, before 6.
+    """
+    times = np.arange(0, 12_000, 100, dtype=np.int64)
+    number = np.arange(len(times))
+    held = (number >= 20) & (number < 20 + limited)
+    return PowerLog(
+        source=Source("power.log", "power"),
+        records=len(times),
+        times_ns=times,
+        rails=(),
+        total_w=np.full(len(times), 10.0),
+        total_source="the board",
+        has_total=True,
+        loads={"gpu": np.where((times >= LOW) & (times < HIGH), 1.0, 0.0)},
+        clocks_hz={"gpu": np.where(held, mhz * 1e6, 1e9)},
+        temperatures_c={"gpu": np.full(len(times), 71.5)},
+        online_cpus=np.where(number >= changed, float(cores), 6.0),
+        limits={} if reason is None else {reason: held.astype(np.float64)},
+    )
+
+
+BUSY = trace(kernels=[kernel(LOW, HIGH, correlation_id=1)], api_calls=[call(500, 510, correlation_id=1)])
 
 
 def allocation(start: int, end: int, name: str = "cudaMalloc_v3020") -> Trace:
@@ -395,6 +431,34 @@ CASES: dict[str, Cases] = {
             Silent("no samples", matrix(1_000)),
         ),
     ),
+    "clocks_held_down": Cases(
+        (
+            Fires("5 % of the window, a fifth below", BUSY, 100, evidence=(power_log(mhz=800, limited=5),)),
+            Fires("1 % below in half of it", BUSY, 50, evidence=(power_log(mhz=990, limited=50, reason=HEAT),)),
+            # Nobody says why, so that only a clock that holds at less than 90 % of its level counts.
+            Fires("the clock alone", BUSY, 800, evidence=(power_log(mhz=800, limited=40, reason=None),)),
+        ),
+        (
+            Silent("in 4 % of the window", BUSY, evidence=(power_log(mhz=800, limited=4),)),
+            Silent("0.9 % below", BUSY, evidence=(power_log(mhz=991, limited=50),)),
+            Silent("a clock alone at 91 %", BUSY, evidence=(power_log(mhz=910, limited=50, reason=None),)),
+            Silent("no log", BUSY),
+        ),
+    ),
+    "power_mode_changed": Cases(
+        (
+            Fires(
+                "cores go inside the window", BUSY, 0, evidence=(power_log(mhz=1e3, limited=0, cores=4, changed=50),)
+            ),
+            Fires("at its very start", BUSY, 0, evidence=(power_log(mhz=1e3, limited=0, cores=4, changed=10),)),
+        ),
+        (
+            Silent("before it", BUSY, evidence=(power_log(mhz=1e3, limited=0, cores=4, changed=9),)),
+            Silent("after it", BUSY, evidence=(power_log(mhz=1e3, limited=0, cores=4, changed=110),)),
+            Silent("never", BUSY, evidence=(power_log(mhz=1e3, limited=0),)),
+            Silent("no log", BUSY),
+        ),
+    ),
     "throttling": Cases(
         # The mean clock is 990 Hz of 1000: 1 % of 24 000 ns.
         (
@@ -432,13 +496,13 @@ def found(analysis: Analysis, rule: str) -> list[Finding]:
 
 @pytest.mark.parametrize(("rule", "case"), FIRES)
 def test_the_rule_fires_with_its_time_at_stake(rule: str, case: Fires) -> None:
-    analysis = analyze(case.built, window=case.window)
+    analysis = analyze(case.built, *case.evidence, window=case.window)
     assert [finding.time_at_stake_ns for finding in found(analysis, rule)] == [case.stake_ns]
 
 
 @pytest.mark.parametrize(("rule", "case"), SILENT)
 def test_the_rule_is_silent_just_below(rule: str, case: Silent) -> None:
-    analysis = analyze(case.built, window=case.window)
+    analysis = analyze(case.built, *case.evidence, window=case.window)
     assert analysis.value("window")
     assert found(analysis, rule) == []
 
@@ -450,7 +514,7 @@ def test_every_rule_has_a_positive_test_and_a_near_miss() -> None:
 
 @pytest.mark.parametrize(("rule", "case"), FIRES)
 def test_findings_say_what_they_rest_on_and_what_to_do(rule: str, case: Fires) -> None:
-    analysis = analyze(case.built, window=case.window)
+    analysis = analyze(case.built, *case.evidence, window=case.window)
     assert rule in [finding.rule for finding in analysis.findings]
     for finding in analysis.findings:
         assert finding.evidence
@@ -560,7 +624,8 @@ def test_a_clean_trace_is_judged_on_all_that_rules_need() -> None:
     analysis = analyze(clean())
     measured = {m.metric for m in analysis.measurements} | {table.name for table in analysis.tables}
     needed = {name for rule in all_rules() for name in rule.needs}
-    assert needed - measured == {"phase_pairs"}
+    # What needs a power log is tested with one.
+    assert needed - measured == {"phase_pairs", "limited_time", "limited_clock", "power_events"}
 
 
 def test_a_trace_without_operations_has_no_finding() -> None:
@@ -613,3 +678,34 @@ def test_interference_always_shows_where_it_was_seen() -> None:
     rows = [sample(time, "sm_active", 50) for time in range(-100, 1_300, 100)]
     (finding,) = found(analyze(trace(kernels=[(500, 600)], gpu_metric_samples=rows), window="all"), "interference")
     assert finding.evidence
+
+
+def test_a_power_log_says_more_than_the_sampled_clock() -> None:
+    """Where the log says what holds the clock down, the rule that only sees it fall stays silent."""
+    built = clock(800)
+    assert found(analyze(built, window="all"), "throttling")
+    log = power_log(mhz=800, limited=60)
+    analysis = analyze(built, log, window="all")
+    assert not found(analysis, "throttling")
+    (finding,) = found(analysis, "clocks_held_down")
+    assert finding.confidence == "high"
+    assert str(CAP) in finding.title
+    told = {(entry.metric, entry.text): entry.value for entry in finding.evidence}
+    assert told["limited_clock", "mean GPU clock in that time"] == pytest.approx(800e6)
+    assert told["limited_clock", "highest GPU clock of the log"] == pytest.approx(1e9)
+    assert told["logged_temperature", "highest of sensor gpu"] == 71.5
+
+
+def test_a_clock_that_falls_for_no_reason_given_is_less_certain() -> None:
+    (finding,) = found(analyze(BUSY, power_log(mhz=800, limited=40, reason=None), window="all"), "clocks_held_down")
+    assert finding.confidence == "medium"
+    assert "GPU clock below its level under load" in finding.title
+
+
+def test_the_change_of_the_power_mode_is_told_with_its_numbers() -> None:
+    (finding,) = found(
+        analyze(BUSY, power_log(mhz=1e3, limited=0, cores=4, changed=50), window="all"), "power_mode_changed"
+    )
+    assert finding.severity == "info"
+    assert finding.evidence[0].value == 5_000
+    assert finding.evidence[0].text == "number of CPU cores online changed: 6 to 4"
