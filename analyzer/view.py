@@ -73,6 +73,7 @@ class View:
         """
         self.trace = trace
         self.scope = scope
+        self.clock_offset_ns = clock_offset_ns
         self.evidence: tuple[Placed[Evidence], ...] = tuple(
             Placed(entry, entry.placed(self, clock_offset_ns)) for entry in evidence
         )

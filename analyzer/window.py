@@ -110,6 +110,7 @@ class Window:
             "start_ns": self.start_ns,
             "end_ns": self.end_ns,
             "mode": self.mode,
+            "is_fallback": self.is_fallback,
             "reason": self.reason,
             "iterations": max(len(self.iterations) - 1, 0) or len(self.iterations),
             "iteration_names": [iteration.name for iteration in self.iterations],

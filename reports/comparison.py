@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING
 import msgspec
 
 from nitro.analyzer.compare import Comparison
+from nitro.analyzer.compare.energy import METRICS, RunEnergy
 from nitro.analyzer.message import message
 from nitro.registry import declared
 
@@ -89,9 +90,15 @@ class ComparisonDocuments(Documents):
     def __init__(self, comparison: Comparison, settings: Settings, drawer: svg.Drawer | None = None) -> None:
         """Make documents; see `Documents`."""
         super().__init__((), settings, drawer)
-        self._report = build_comparison_report(
-            comparison, title=settings.title, author=settings.author, command=settings.command
-        )
+        self._comparison = comparison
+
+    def _in(self, language: Language) -> Report:
+        settings = self._settings
+        if self._report is None:
+            self._report = build_comparison_report(
+                self._comparison, title=settings.title, author=settings.author, command=settings.command
+            )
+        return translated(self._report, language)
 
 
 def print_comparison(comparison: Comparison, stream: IO[str], language: Language = "en") -> None:
@@ -107,7 +114,7 @@ def comparison_json(comparison: Comparison) -> bytes:
 
 
 def write_comparison_csv(folder: Path, comparison: Comparison) -> None:
-    """Write waterfall, matched kernels, effects and phases as CSV into a folder, which is made if it does not exist.
+    """Write waterfall, matched kernels, effects, energy and phases as CSV into a folder, made if it does not exist.
 
     Every file has the devices under one another; numbers are in base units (ns, ratios).
 
@@ -149,7 +156,18 @@ def _csv_tables(comparison: Comparison) -> dict[str, list[dict[str, object]]]:
             for side in ("before", "after"):
                 row |= {f"{name}_{side}": value for name, value in (phase[side] or {}).items()}
             phases.append(row)
-    return {"waterfall": waterfall, "matched_kernels": matched, "effects": effects, "phases": phases}
+    made = {"waterfall": waterfall, "matched_kernels": matched, "effects": effects, "phases": phases}
+    energy = [_energy_row(side, run) for side in ("before", "after") for run in getattr(comparison.energy, side)]
+    return made | ({"energy": energy} if comparison.energy.is_known else {})
+
+
+def _energy_row(side: str, run: RunEnergy) -> dict[str, object]:
+    row: dict[str, object] = {"side": side, "file": _cell(run.file_name), "measured": run.measured}
+    for name, amount in (("power_w", run.power_w), *((f"{name}_j", run.amounts.get(name)) for name in METRICS)):
+        row |= {name: None, f"{name}_error": None} if amount is None else {
+            name: amount.value, f"{name}_error": amount.error
+        }  # fmt: skip
+    return row
 
 
 def _effect_rows(device_id: int | None, metrics: Iterable[dict[str, object]]) -> list[dict[str, object]]:
@@ -161,7 +179,9 @@ def _effect_rows(device_id: int | None, metrics: Iterable[dict[str, object]]) ->
                 name: effect.get(name)
                 for name in ("statistic", "before", "after", "ratio", "verdict", "smallest_effect", "runs_to_decide")
             }
-            rows.append(row | {"interval_low": low, "interval_high": high, "reason": effect.get("reason")})
+            off_before, off_after = effect.get("measurement_error") or (None, None)
+            row |= {"interval_low": low, "interval_high": high, "reason": effect.get("reason")}
+            rows.append(row | {"error_before": off_before, "error_after": off_after})
     return rows
 
 

@@ -69,7 +69,8 @@ def translate_into(language: Language) -> Translate:
 
 def translated(report: Report, language: Language) -> Report:
     """Return a report in a language."""
-    return replace(_walk(report, translate_into(language)), language=language)
+    # A report is built in English.
+    return replace(report if language == "en" else _walk(report, translate_into(language)), language=language)
 
 
 def _walk(value: T, translate: Translate) -> T:

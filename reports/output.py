@@ -74,6 +74,7 @@ class Documents:
         self._drawer = drawer
         self._settings = settings
         self._report: Report | None = None
+        self._finish_pdf: Callable[[], bytes] | None = None
 
     def _in(self, language: Language) -> Report:
         settings = self._settings
@@ -99,17 +100,30 @@ class Documents:
         Raises:
             nitro.errors.ToolError: what draws it is not installed.
         """
+        with self._drawing() as drawer:
+            finish = self._finish_pdf or self._begun_pdf(drawer)
+            self._finish_pdf = None
+            return finish()
+
+    def begin_pdf(self) -> None:
+        """Begin the PDF, which others lay out while there is something else to do; `pdf` then returns it sooner.
+
+        The drawer that the documents were made with is busy with it until then.
+        """
+        if self._drawer is not None and self._finish_pdf is None:
+            self._finish_pdf = self._begun_pdf(self._drawer)
+
+    def _begun_pdf(self, drawer: svg.Drawer) -> Callable[[], bytes]:
         from .fonts import has_korean_font
         from .renderers import pdf
 
         settings = self._settings
         language = settings.language
         if language == "ko" and not has_korean_font():
-            warnings.warn(NO_KOREAN_FONT, NitroWarning, stacklevel=2)
+            warnings.warn(NO_KOREAN_FONT, NitroWarning, stacklevel=3)
             language = "en"
         report = self._in(language)
-        with self._drawing() as drawer:
-            return pdf.draw(report, drawer, paper=settings.paper, user_templates=settings.templates)
+        return pdf.begin(report, drawer, paper=settings.paper, user_templates=settings.templates)
 
     def markdown(self) -> bytes:
         """Return the report as Markdown."""
@@ -143,11 +157,16 @@ FORMATS: dict[str, Callable[[Documents], bytes]] = {
 SUFFIXES = (*FORMATS, ".json")
 
 
-def print_overview(analyses: Sequence[Analysis], stream: IO[str], language: Language = "en") -> None:
-    """Print the report to a terminal or a pipe."""
+def overview(analyses: Sequence[Analysis], stream: IO[str], language: Language = "en") -> str:
+    """Return the report as it is to be written to a terminal or a pipe."""
     from .renderers import terminal
 
-    terminal.print_report(translated(build_report(*analyses, for_documents=False), language), stream)
+    return terminal.text_for(translated(build_report(*analyses, for_documents=False), language), stream)
+
+
+def print_overview(analyses: Sequence[Analysis], stream: IO[str], language: Language = "en") -> None:
+    """Print the report to a terminal or a pipe."""
+    stream.write(overview(analyses, stream, language))
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -13,7 +13,7 @@ from .budgets import Budget, budget, budgets_of, default_budgets
 from .facts import ALLOWED_KEYS
 from .gate import FORMAT_VERSION, Check, Judgement, check
 from .gauges import Key
-from .runs import Run, run_of
+from .runs import Run, run_of, run_of_saved
 from .store import DEFAULT_FOLDER, Store, entry_bytes
 from .trend import ChangePoint, Trend, trends
 
@@ -37,5 +37,6 @@ __all__ = [
     "default_budgets",
     "entry_bytes",
     "run_of",
+    "run_of_saved",
     "trends",
 ]

@@ -120,12 +120,12 @@ def _of_recording(sides: Sides) -> Iterator[Reason]:
     for name, level, key, what in rows:
         yield from _differing(sides, option(name), level, key, what)
     yield from _differing(sides, lambda run: run.facts.tool, "warn", "tool", message("the profiler"))
-    recorded = sorted({name for runs in sides for run in runs for name in run.facts.recorded})
+    recorded = sorted({name for runs in sides for run in runs for name in run.facts.recorded or ()})
     for table in recorded:
         what = message("whether `{table}` was recorded", table=table)
 
         def is_there(run: Run, table: str = table) -> object:
-            return table in run.facts.recorded
+            return None if run.facts.recorded is None else table in run.facts.recorded
 
         yield from _differing(sides, is_there, "warn", "capture", what)
 

@@ -85,6 +85,7 @@ _OWN_DIRECTION: Mapping[str, Better] = {
     "items_per_joule": "higher",
     "logged_gpu_load": "higher",
     "logged_gpu_clock": "higher",
+    "limited_clock": "higher",
 }
 _MOST_LISTED = 25
 PROCESS = re.compile(r"\bpid \d+")

@@ -35,7 +35,7 @@ class _StoredFacts(msgspec.Struct, frozen=True):
     devices: tuple[DeviceFacts, ...]
     tool: str | None
     options: dict[str, str]
-    recorded: tuple[str, ...]
+    recorded: tuple[str, ...] | None
     window: str
     iteration_mark: str | None
     iteration_name: str | None
@@ -185,7 +185,7 @@ def _run_to_dict(run: Run) -> dict[str, Any]:
             "devices": devices,
             "tool": facts.tool,
             "options": _sorted(facts.options),
-            "recorded": list(facts.recorded),
+            "recorded": None if facts.recorded is None else list(facts.recorded),
             "window": facts.window,
             "iteration_mark": facts.iteration_mark,
             "iteration_name": facts.iteration_name,

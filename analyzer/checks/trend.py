@@ -9,8 +9,8 @@ are looked for from 20 runs on, since shorter histories hold more of them by cha
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from itertools import pairwise
 from statistics import median
@@ -23,6 +23,7 @@ from nitro.errors import UsageError
 from ..message import message
 from .baselines import Baseline
 from .gauges import Gauge, Key, gauge_of, matches, nearest
+from .runs import Run
 
 FEWEST_RUNS = 20
 _SHORTEST = 3
@@ -73,10 +74,15 @@ class ChangePoint:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """A value over the history, the oldest run first. `note` says why change points were not looked for."""
+    """A value over the history on one kind of GPU, the oldest run first.
+
+    `gpu` is the name of the GPU, or of all GPUs of the runs where the value belongs to none of them. `note` says why
+    change points were not looked for.
+    """
 
     baseline: str
     key: Key
+    gpu: str
     gauge: Gauge
     per: str
     points: tuple[Point, ...]
@@ -96,6 +102,7 @@ class Trend:
             "by": self.key.by or None,
             "device_id": self.key.device_id if self.key.device_id >= 0 else None,
             "nvtx": self.key.nvtx or None,
+            "gpu": self.gpu,
             "unit": self.gauge.unit,
             "per_iteration": self.gauge.is_window_total and self.per == "iteration",
             "note": self.note,
@@ -114,13 +121,23 @@ class Trend:
 
 
 def trends(
-    baseline: Baseline, name: str, *, nvtx: str | None = None, device: int | None = None, per: str = "iteration"
+    baseline: Baseline,
+    name: str,
+    *,
+    nvtx: str | None = None,
+    device: int | None = None,
+    gpu: str | None = None,
+    per: str = "iteration",
 ) -> tuple[Trend, ...]:
     """Return the trends of a metric: one for each part, device and NVTX range that it is measured for.
+
+    Runs on GPUs of different names are different histories, and each gets a trend of its own: a step from one board to
+    another is no change of level.
 
     Args:
         baseline: whose history.
         name: a metric, or `METRIC:PART` for one part of it.
+        gpu: a pattern of the names of GPUs; `*` matches anything.
         nvtx: a pattern of NVTX paths, for metrics of ranges.
         device: one GPU only.
         per: `iteration` or `window`, for totals.
@@ -143,7 +160,12 @@ def trends(
     ]
     if not keys:
         raise UsageError(f"the baseline {baseline.name} has no {name}; {_way_out(there, part)}")
-    return tuple(_trend(baseline, key, gauge, per) for key in keys)
+    found = tuple(trend for key in keys for trend in _trends_by_gpu(baseline, key, gauge, per))
+    kept = tuple(trend for trend in found if gpu is None or matches(gpu, trend.gpu))
+    if not kept:
+        names = ", ".join(dict.fromkeys(trend.gpu for trend in found))
+        raise UsageError(f"the baseline {baseline.name} has no {name} of a GPU called {gpu}; it has it for {names}.")
+    return kept
 
 
 def _way_out(there: Sequence[Key], part: str) -> str:
@@ -155,13 +177,26 @@ def _way_out(there: Sequence[Key], part: str) -> str:
     return "it was not measured in any run of its history."
 
 
-def _trend(baseline: Baseline, key: Key, gauge: Gauge, per: str) -> Trend:
-    points = tuple(
-        Point(entry.number, entry.kind, entry.day, entry.label, run.value(key, gauge, per))
-        for entry in baseline.entries
-        for run in entry.runs
-    )
-    made = Trend(baseline.name, key, gauge, per, points, ())
+def _trends_by_gpu(baseline: Baseline, key: Key, gauge: Gauge, per: str) -> Iterator[Trend]:
+    """Yield a trend for each kind of GPU that has a value, the one with the newest run last."""
+    points: dict[str, list[Point]] = {}
+    for entry in baseline.entries:
+        for run in entry.runs:
+            point = Point(entry.number, entry.kind, entry.day, entry.label, run.value(key, gauge, per))
+            points.setdefault(_gpu_of(run, key), []).append(point)
+    for gpu, own in points.items():
+        if any(point.value is not None for point in own) or len(points) == 1:
+            yield _trend(baseline, key, gpu, gauge, per, tuple(own))
+
+
+def _gpu_of(run: Run, key: Key) -> str:
+    """Return the name of the GPU that a value belongs to, those of all GPUs of its run where it belongs to none."""
+    names = [device.name for device in run.facts.devices if key.device_id in (-1, device.device_id)]
+    return ", ".join(names) or f"GPU {key.device_id}"
+
+
+def _trend(baseline: Baseline, key: Key, gpu: str, gauge: Gauge, per: str, points: tuple[Point, ...]) -> Trend:
+    made = Trend(baseline.name, key, gpu, gauge, per, points, ())
     known = made.known
     if len(known) < FEWEST_RUNS:
         note = message(
@@ -169,23 +204,23 @@ def _trend(baseline: Baseline, key: Key, gauge: Gauge, per: str) -> Trend:
             fewest=FEWEST_RUNS,
             runs=len(known),
         )
-        return Trend(baseline.name, key, gauge, per, points, (), note)
+        return replace(made, note=note)
     values = np.array([point.value for point in known], np.float64)
     if (values <= 0).any():
         note = message("change points are looked for in logarithms, and a value is 0 or less")
-        return Trend(baseline.name, key, gauge, per, points, (), note)
+        return replace(made, note=note)
     try:
         places = change_places(np.log(values))
     except ImportError:
         note = message("change points need the package ruptures: pip install 'nitro-analyze[trend]'")
-        return Trend(baseline.name, key, gauge, per, points, (), note)
+        return replace(made, note=note)
     edges = [0, *places, len(known)]
     levels = [median(values[low:high].tolist()) for low, high in pairwise(edges)]
     changes = tuple(
         ChangePoint(at, known[at].entry, known[at].day, levels[number], levels[number + 1])
         for number, at in enumerate(places)
     )
-    return Trend(baseline.name, key, gauge, per, points, changes)
+    return replace(made, change_points=changes)
 
 
 def change_places(logs: np.ndarray[Any, np.dtype[np.float64]]) -> list[int]:

@@ -1,7 +1,7 @@
 """Whether two sides can be compared at all, with the reasons why not.
 
-A `refuse` stops the comparison unless its key is allowed; a `warn` stands beside the result. What the captures do not
-tell (power mode, model, precision, where no bundle says so) cannot be checked here and gives no reason.
+A `refuse` stops the comparison unless its key is allowed; a `warn` stands beside the result. What is not known (power
+mode, model and precision, where no bundle tells them) cannot be checked and gives no reason.
 """
 
 from __future__ import annotations
@@ -42,10 +42,15 @@ KEYS: dict[str, str] = {
     "iterations": message("whether iterations were found"),
     "iteration_names": message("what marks the iterations"),
     "batch": message("items per iteration"),
+    "power_mode": message("the power mode"),
+    "model": message("the model"),
+    "precision": message("the precision"),
     "workload": message("whether both sides run anything in common"),
     "saved": message("whether runs are traces or saved analyses"),
     "duplicate_runs": message("whether every run is a capture of its own"),
 }
+# What no trace holds, and the manifest of a bundle may: it stands among the options of the capture.
+_TOLD = {"power_mode": message("the power mode"), "model": message("the model"), "precision": message("the precision")}
 CLOCK_REFUSE, CLOCK_WARN = 0.05, 0.01
 DRIFT_WARN = 0.02
 _TABLES = ("api_calls", "nvtx_events", "os_calls", "sched_events", "gpu_metric_samples", "context_switches")
@@ -181,9 +186,12 @@ def reasons_against_saved(
             sides, lambda run, _: run.run.window["mode"], "warn", "window", message("the choice of the window")
         ),
         *_differing(sides, family, "refuse", "iteration_names", message("the name of the iterations")),
+        *(reason for key, what in _TOLD.items() for reason in _differing(sides, option(key), "refuse", key, what)),
     ]
     counts = [_texts(run.run.iterations for run in side) for side in sides]
-    if any(not run.run.iterations for side in sides for run in side):
+    if all(run.run.window["mode"] == "all" and run.run.window.get("is_fallback") is False for run in (*before, *after)):
+        found.append(Reason("warn", "window", _WHOLE, "all", "all"))
+    elif any(not run.run.iterations for side in sides for run in side):
         text = message("a saved analysis has no iterations ({before} and {after})", before=counts[0], after=counts[1])
         found.append(Reason("refuse", "iterations", text, *counts))
     names = [{name for run in side for kernels in run.kernels.values() for name in kernels} for side in sides]
@@ -216,6 +224,7 @@ def _twice(first: str, name: str) -> Reason:
     return Reason("refuse", "duplicate_runs", text, first, name)
 
 
+_WHOLE = message("every run counts from its first to its last GPU operation, as one iteration")
 _ONLY_SUMS = message(
     "a run is a saved analysis, which holds sums alone: kernels are matched by name, not across fusion, and there are "
     "no NVTX paths of idle time, no overlap of phases and no sampled activity by phase; compare the traces to see them"
@@ -324,6 +333,8 @@ def _recording_reasons(sides: Sides) -> list[Reason]:
             sides, option("gpu_metrics_frequency_hz"), "warn", "capture", message("the sampling frequency of the GPU")
         ),
     ]
+    for key, what in _TOLD.items():
+        reasons += _differing(sides, option(key), "refuse", key, what)
     for name in _TABLES:
         what = message("whether `{table}` was recorded", table=name)
         reasons += _differing(sides, recorded(name), "warn", "capture", what)
@@ -342,8 +353,7 @@ def _window_reasons(sides: Sides) -> list[Reason]:
     every = [view for views in sides for view in views]
     if any(not view.window.iterations for view in every):
         if all(view.window.mode == "all" and not view.window.is_fallback for view in every):
-            text = message("every run counts from its first to its last GPU operation, as one iteration")
-            return [Reason("warn", "window", text, "all", "all")]
+            return [Reason("warn", "window", _WHOLE, "all", "all")]
         if not all(view.window.mode == "explicit" for view in every):
             counts = [_texts(len(view.window.iterations) for view in views) for views in sides]
             text = message(
@@ -380,7 +390,8 @@ def _batch_reasons(sides: Sides) -> list[Reason]:
         if view.scope.batch is not None:
             return view.scope.batch
         payloads = {iteration.payload for iteration in view.window.iterations[: view.periods]}
-        return payloads.pop() if len(payloads) == 1 else None
+        only = payloads.pop() if len(payloads) == 1 else None
+        return view.trace.capture.items_per_iteration if only is None else only
 
     return _differing(sides, batch, "refuse", "batch", message("the number of items per iteration"))
 

@@ -26,6 +26,7 @@ from .comparability import (
     reasons_against,
     reasons_against_saved,
 )
+from .energy import Energy, energy_between, energy_of
 from .matching import Matching, match_kernels, match_names
 from .phase_activity import PhaseActivity, phase_activities
 from .phase_overlap import PhaseOverlap, phase_overlaps
@@ -124,8 +125,9 @@ class DeviceComparison:
 class Comparison:
     """Two sides compared.
 
-    `metrics` are those of the iteration, which belong to no single device; `reasons` is what speaks against the
-    comparison, refusals that were allowed included.
+    `metrics` are those of the iteration, which belong to no single device, energy among them where both sides have it;
+    `energy` is what is known of it, or why nothing is. `reasons` is what speaks against the comparison, refusals that
+    were allowed included.
     """
 
     before: tuple[View, ...] | tuple[SavedRun, ...]
@@ -133,6 +135,7 @@ class Comparison:
     devices: tuple[DeviceComparison, ...]
     metrics: tuple[MetricEffect, ...]
     overlaps: tuple[PhaseOverlap, ...]
+    energy: Energy
     reasons: tuple[Reason, ...]
     allowed: tuple[str, ...]
     threshold: float
@@ -167,6 +170,7 @@ class Comparison:
         - `reasons`: what speaks against the comparison, each with `level`, `key`, `text`, `before`, `after`
         - `metrics`: effects on metrics of the iteration, each with `metric`, `unit`, `is_gated`, `verdict`, `sentence`
           and `effects` by statistic
+        - `energy`: `metric` that is compared (`None`: none is, for the `reason`), and by side what is known of each run
         - `phase_overlaps`: pairs of phases, ns of a mean iteration
         - `devices`: each with `waterfall` (steps that add up), `matching` (rows that add up), `launches_per_iteration`
           (`None` where a saved analysis does not tell), `metrics`, `story`, `phases` (sampled activity by NVTX phase)
@@ -184,6 +188,7 @@ class Comparison:
             "after": [run.to_dict() for run in after],
             "reasons": [reason.to_dict() for reason in self.reasons],
             "metrics": [metric.to_dict() for metric in self.metrics],
+            "energy": self.energy.to_dict(),
             "phase_overlaps": [pair.to_dict() for pair in self.overlaps],
             "devices": [device.to_dict() for device in self.devices],
         }
@@ -202,8 +207,9 @@ def compare(
     """Compare two sides of one or several runs each.
 
     Args:
-        before, after: the runs, at least one a side; a trace is looked at through its automatic window. Where one of
-            them is a saved analysis, all are compared by what such a file holds, see `saved`.
+        before, after: the runs, at least one a side; a trace is looked at through its automatic window, and a `View`
+            may have a power log beside it. Where one of them is a saved analysis, all are compared by what such a file
+            holds, see `saved`.
         mapping: globs of kernel names before to globs of names after, see `match_kernels`.
         threshold: the smallest change that matters, as a share.
         allow: keys of reasons (`comparability.KEYS`) that do not stop the comparison.
@@ -227,14 +233,21 @@ def compare(
     reasons = tuple(dict.fromkeys(reason for pair in pairs for reason in reasons_against(*sides, pair)))
     raise_if_refused(reasons, allowed)
     overlaps = phase_overlaps(*sides)
+    energy = energy_between(*(map(energy_of, side) for side in sides))
     return Comparison(
         before=sides[0],
         after=sides[1],
         devices=tuple(
             _device_comparison(sides, measured, pair, overlaps, mapping, threshold, seed, is_paired) for pair in pairs
         ),
-        metrics=_iteration_metrics(sides, threshold, seed, is_paired),
+        metrics=_together(
+            [
+                *_iteration_metrics(sides, threshold, seed, is_paired),
+                *_energy_metrics(energy, threshold, seed, is_paired),
+            ]
+        ),
         overlaps=overlaps,
+        energy=energy,
         reasons=reasons,
         allowed=allowed,
         threshold=threshold,
@@ -394,12 +407,19 @@ def _compare_saved(
         dict.fromkeys(reason for pair in pairs for reason in reasons_against_saved(sides[0], sides[1], pair))
     )
     raise_if_refused(reasons, allowed)
+    energy = energy_between(*([run.energy for run in side] for side in sides))
     return Comparison(
         before=sides[0],
         after=sides[1],
         devices=tuple(_saved_device(sides, pair, threshold, seed, is_paired) for pair in pairs),
-        metrics=_saved_metrics(sides, threshold, seed, is_paired),
+        metrics=_together(
+            [
+                *_saved_metrics(sides, threshold, seed, is_paired),
+                *_energy_metrics(energy, threshold, seed, is_paired),
+            ]
+        ),
         overlaps=(),
+        energy=energy,
         reasons=reasons,
         allowed=allowed,
         threshold=threshold,
@@ -437,7 +457,7 @@ def _saved_launches(
 
 def _saved_metrics(
     sides: Sequence[Sequence[SavedRun]], threshold: float, seed: int, is_paired: bool
-) -> tuple[MetricEffect, ...]:
+) -> list[MetricEffect]:
     """Return the effects on period and latency from the percentiles that every run knows."""
     made = []
     for metric in GATED:
@@ -459,7 +479,7 @@ def _saved_metrics(
         )
         if effects:
             made.append(MetricEffect(metric, "ns", is_gated=True, effects=effects))
-    return _together(made)
+    return made
 
 
 def _launches(views: Sequence[View], device_id: int) -> Fraction:
@@ -476,8 +496,8 @@ def _launches(views: Sequence[View], device_id: int) -> Fraction:
     return Fraction(count, sum(max(view.periods, 1) for view in views))
 
 
-def _iteration_metrics(sides: Sides, threshold: float, seed: int, is_paired: bool) -> tuple[MetricEffect, ...]:
-    """Return the effects on the iteration period, and where every run knows it, on its latency, corrected together."""
+def _iteration_metrics(sides: Sides, threshold: float, seed: int, is_paired: bool) -> list[MetricEffect]:
+    """Return the effects on the iteration period, and where every run knows it, on its latency."""
     is_pipelined = any(view.window.is_pipelined for views in sides for view in views)
     statistics = ("mean",) if is_pipelined else ("p50", "p90", "p99", "mean")
     made = [
@@ -489,10 +509,27 @@ def _iteration_metrics(sides: Sides, threshold: float, seed: int, is_paired: boo
         made.append(
             _metric_effect("iteration_latency", "ns", columns, statistics, threshold, seed, is_paired, is_gated=True)
         )
-    return _together(made)
+    return made
 
 
-def _together(metrics: list[MetricEffect]) -> tuple[MetricEffect, ...]:
+def _energy_metrics(energy: Energy, threshold: float, seed: int, is_paired: bool) -> tuple[MetricEffect, ...]:
+    """Return the effect on energy, a value a run; none where the sides cannot be compared by it."""
+    if energy.metric is None:
+        return ()
+    amounts = [energy.values(side) for side in (energy.before, energy.after)]
+    effect = effect_of(
+        *(_single(amount.value for amount in side) for side in amounts),
+        threshold=threshold,
+        statistic="mean",
+        is_paired=is_paired,
+        seed=seed,
+        # The runs of a side were logged in the same way, so that what one may be off by, all may.
+        measurement_error=(max(a.share for a in amounts[0]), max(a.share for a in amounts[1])),
+    )
+    return (MetricEffect(energy.metric, "J", is_gated=True, effects=(effect,)),)
+
+
+def _together(metrics: Sequence[MetricEffect]) -> tuple[MetricEffect, ...]:
     """Correct the deciding effects of gated metrics for their number."""
     tested = {metric.metric: metric.main for metric in metrics if metric.is_gated and isinstance(metric.main, Effect)}
     final = corrected(tested)

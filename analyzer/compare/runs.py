@@ -17,7 +17,7 @@ class Run:
     """One run of a side.
 
     `window` is the JSON form of the window, `periods_ns` the iteration periods, empty where they are not known one by
-    one. `is_saved`: the run is a saved analysis, not a trace.
+    one. `is_saved`: the run is a saved analysis, not a trace. `evidence` is the JSON form of what lay beside the trace.
     """
 
     source: Source
@@ -26,6 +26,7 @@ class Run:
     window: dict[str, Any]
     periods_ns: Float64
     is_saved: bool = False
+    evidence: tuple[dict[str, Any], ...] = ()
 
     @property
     def iterations(self) -> int:
@@ -39,10 +40,18 @@ class Run:
             "capture": self.capture.to_dict(),
             "window": self.window,
             "is_saved": self.is_saved,
+            "evidence": list(self.evidence),
         }
 
 
 def run_of(view: View) -> Run:
     """Return the run that a view looks at."""
     periods = np.asarray(view.window.periods_ns, np.float64)
-    return Run(view.trace.source, view.trace.capture, view.trace.devices, view.window.to_dict(), periods)
+    return Run(
+        view.trace.source,
+        view.trace.capture,
+        view.trace.devices,
+        view.window.to_dict(),
+        periods,
+        evidence=tuple(placed.to_dict() for placed in view.evidence),
+    )

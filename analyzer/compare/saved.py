@@ -7,7 +7,8 @@ of phases, or samples. Where one run of a comparison is a saved analysis, all ru
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,8 +20,10 @@ from nitro.errors import InputError
 
 from ..analysis import FORMAT_VERSION, analyze
 from ..metrics.kernels import NAME_LOST
+from ..power_log import PowerLog
 from ..trace import Capture, Device, Source
 from ..view import View
+from .energy import Amount, RunEnergy, energy_of_values
 from .matching import NamedKernels
 from .runs import Run
 from .statistics import Float64
@@ -36,7 +39,8 @@ class SavedRun:
 
     `values` are the measurements by metric, device and part; `kernels` the kernels of each device by name, with
     executions and summed ns inside the window. `device_ids` are the devices that worked. `launches` are the calls that
-    submitted work by name, with the calls and the operations that they submitted, of all devices together.
+    submitted work by name, with the calls and the operations that they submitted, of all devices together. `energy` is
+    what a power log beside the trace told.
     """
 
     run: Run
@@ -44,6 +48,7 @@ class SavedRun:
     kernels: Mapping[int, NamedKernels]
     device_ids: tuple[int, ...]
     launches: Mapping[str, tuple[int, int]]
+    energy: RunEnergy
 
     @property
     def periods(self) -> int:
@@ -80,7 +85,13 @@ class SavedRun:
         return sum(calls for calls, _ in launched.values())
 
     def statistics(self, metric: str) -> dict[str, Float64]:
-        """Return percentiles and mean of a metric of the iteration, each as an array of one value."""
+        """Return percentiles and mean of a metric of the iteration, each as an array of one value.
+
+        Where there are no iterations, the window counts as one.
+        """
+        if metric == "iteration_period" and not self.run.iterations:
+            length = np.array([float(self.run.window["end_ns"] - self.run.window["start_ns"])])
+            return {"p50": length, "mean": length}
         return {
             by: np.array([value]) for (name, _, by), value in self.values.items() if name == metric and by is not None
         }
@@ -92,8 +103,19 @@ def read_saved(path: Path) -> SavedRun:
     Raises:
         InputError: the file is not the JSON of an analysis, or was written by another version of its format.
     """
+    known = read_analysis(path)
+    with damage_named(path):
+        return checked(saved_run(known))
+
+
+def read_analysis(path: Path) -> dict[str, Any]:
+    """Return the JSON form of an analysis that was saved.
+
+    Raises:
+        InputError: the file is not the JSON of an analysis, or was written by another version of its format.
+    """
     try:
-        known = msgspec.json.decode(path.read_bytes())
+        known: dict[str, Any] = msgspec.json.decode(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -109,13 +131,23 @@ def read_saved(path: Path) -> SavedRun:
             f"{path}: this analysis has format {known['format_version']}, and only {FORMAT_VERSION} can be read; "
             "analyse the trace again."
         )
+    return known
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Say of what goes wrong inside that the analysis is damaged.
+
+    Raises:
+        InputError: something did.
+    """
     try:
-        return _checked(saved_run(known))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: this analysis is damaged ({error!r}); save it anew.") from None
 
 
-def _checked(run: SavedRun) -> SavedRun:
+def checked(run: SavedRun) -> SavedRun:
     """Return a run whose numbers belong together.
 
     Raises:
@@ -139,6 +171,7 @@ def saved_run(known: Mapping[str, Any]) -> SavedRun:
         dict(known["window"]),
         np.empty(0),
         is_saved=True,
+        evidence=tuple(known.get("evidence", ())),
     )
     values = {(entry["metric"], entry["device_id"], entry["by"]): entry["value"] for entry in known["measurements"]}
     kernels: dict[int, NamedKernels] = {}
@@ -155,7 +188,20 @@ def saved_run(known: Mapping[str, Any]) -> SavedRun:
             }
     device_ids = sorted(device for metric, device, _ in values if metric == "window" and device is not None)
     run.iterations, run.window["dropped"], run.window["mode"], run.window["reason"]
-    return SavedRun(run, values, kernels, tuple(device_ids), launches)
+    return SavedRun(run, values, kernels, tuple(device_ids), launches, _energy(known))
+
+
+def _energy(known: Mapping[str, Any]) -> RunEnergy:
+    entries = [entry for entry in known["measurements"] if entry["device_id"] is None]
+    amounts = {(entry["metric"], entry["by"]): Amount(entry["value"], entry.get("error") or 0.0) for entry in entries}
+    logs = [entry for entry in known.get("evidence", ()) if entry["kind"] == PowerLog.kind]
+    return energy_of_values(
+        known["source"]["file_name"],
+        lambda metric, by: amounts.get((metric, by)),
+        {entry["metric"]: entry["reason"] for entry in known.get("not_measured", ())},
+        [by for metric, by in amounts if metric == "power_by_rail"],
+        max(logs, key=lambda entry: entry["records"])["source"]["format"] if logs else None,
+    )
 
 
 def saved_runs(runs: Sequence[View | SavedRun]) -> tuple[SavedRun, ...]:
@@ -164,7 +210,13 @@ def saved_runs(runs: Sequence[View | SavedRun]) -> tuple[SavedRun, ...]:
 
 
 def _as_saved(view: View) -> SavedRun:
-    return saved_run(analyze(view.trace, **asdict(view.scope)).to_dict())
+    made = analyze(
+        view.trace,
+        *(placed.evidence for placed in view.evidence),
+        **asdict(view.scope),
+        clock_offset_ns=view.clock_offset_ns,
+    )
+    return saved_run(made.to_dict())
 
 
 def _made(kind: type[T], known: Mapping[str, Any]) -> T:

@@ -14,6 +14,9 @@ the sample is the run. Each run is first reduced to one value, the median of its
   where the whole 95 % interval lies beyond it; `no_meaningful_difference` where the 90 % interval lies within it (two
   one-sided tests at 5 %); else `inconclusive`. With one run on a side nothing is known about how runs vary, and the
   verdict is always `inconclusive`.
+- Error of measurement: where a value itself may be off (energy from a power log), a bound of it is known, and may shift
+  all runs of a side alike, which no number of runs would show. Intervals are then widened by the bounds of both sides
+  before they are held against the threshold.
 """
 
 from __future__ import annotations
@@ -44,6 +47,7 @@ MOST_RUNS = 100
 _ALPHA = 1 - CONFIDENCE
 # A change nearer to the threshold than this share of it, from runs that would tell such a distance, is too near.
 _NEAR = 0.5
+_NOTHING_KNOWN = 300.0
 _FEWEST_FOR_BOOTSTRAP = 3
 _RESAMPLES_AT_ONCE = 1_000
 _MOST_ITERATIONS_DRAWN = 2_000
@@ -77,7 +81,9 @@ class Effect:
     one run on a side. `p_value` is that of the hypothesis that the difference is within the threshold, `adjusted_p` the
     same after Holm's correction. `smallest_effect` is the smallest change, as a ratio - 1, that runs like these would
     show with a probability of 80 %; `runs_to_decide` how many runs a side would decide with that probability if effect
-    and spread stay as they are, `None` where more than 100.
+    and spread stay as they are, `None` where more than 100. `measurement_error` bounds, as shares, by how much the
+    values of a run before and after may be off; `None` where they are exact. The intervals do not hold it, the verdict
+    does.
     """
 
     statistic: str
@@ -97,13 +103,19 @@ class Effect:
     spread_before: Spread
     spread_after: Spread
     is_paired: bool
+    measurement_error: tuple[float, float] | None = None
+
+    @property
+    def reach(self) -> float:
+        """By how much the log-ratio may be off for what the values themselves may be off."""
+        return _reach(self.measurement_error)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields under their own names."""
         made = {name: getattr(self, name) for name in self.__slots__}
         made |= {
             name: list(made[name]) if made[name] else None
-            for name in ("interval", "equivalence_interval", "bootstrap_interval")
+            for name in ("interval", "equivalence_interval", "bootstrap_interval", "measurement_error")
         }
         return made | {"spread_before": self.spread_before.to_dict(), "spread_after": self.spread_after.to_dict()}
 
@@ -138,6 +150,7 @@ def effect_of(
     is_paired: bool = False,
     seed: int = SEED,
     resamples: int = RESAMPLES,
+    measurement_error: tuple[float, float] | None = None,
 ) -> Effect | NoEffect:
     """Return the effect on one percentile of the iterations.
 
@@ -151,6 +164,7 @@ def effect_of(
         is_paired: whether run i before and run i after were taken together.
         seed: of the bootstrap.
         resamples: of the bootstrap; 0 leaves it out.
+        measurement_error: by how much, as a share, the values of runs before and after may be off at most.
 
     Raises:
         ValueError: a side has no run, a run no iteration, the threshold is not positive, or sides that are paired
@@ -174,7 +188,7 @@ def effect_of(
     logs_before, logs_after = (np.log([np.percentile(run, percentile) for run in side]) for side in (before, after))
     estimate = _estimate(logs_before, logs_after, is_paired=is_paired)
     spreads = (_spread(before, logs_before), _spread(after, logs_after))
-    limit = math.log1p(threshold)
+    limits = _limits(threshold, measurement_error)
     made = Effect(
         statistic=name,
         better=better,
@@ -185,14 +199,15 @@ def effect_of(
         interval=_interval(estimate, CONFIDENCE),
         equivalence_interval=_interval(estimate, 1 - 2 * _ALPHA),
         bootstrap_interval=_bootstrap(before, after, percentile, is_paired, seed, resamples),
-        p_value=_p_value(estimate, limit),
+        p_value=_p_value(estimate, limits[1]),
         adjusted_p=None,
         verdict="inconclusive",
-        smallest_effect=_smallest_effect(estimate, limit),
-        runs_to_decide=_runs_to_decide(estimate, limit, logs_before, logs_after, is_paired=is_paired),
+        smallest_effect=_smallest_effect(estimate, limits[1]),
+        runs_to_decide=_runs_to_decide(estimate, limits, logs_before, logs_after, is_paired=is_paired),
         spread_before=spreads[0],
         spread_after=spreads[1],
         is_paired=is_paired,
+        measurement_error=measurement_error,
     )
     return replace(made, verdict=verdict_of(made))
 
@@ -201,16 +216,38 @@ def verdict_of(effect: Effect) -> Verdict:
     """Return the verdict of an effect; where `adjusted_p` is known, it must confirm a difference."""
     if effect.interval is None or effect.equivalence_interval is None:
         return "inconclusive"
-    high = 1 + effect.threshold
-    low = 1 / high
-    if effect.interval[0] > high or effect.interval[1] < low:
+    inner, outer = map(math.exp, _limits(effect.threshold, effect.measurement_error))
+    if effect.interval[0] > outer or effect.interval[1] < 1 / outer:
         if effect.adjusted_p is not None and effect.adjusted_p >= _ALPHA:
             return "inconclusive"
-        is_higher = effect.interval[0] > high
+        is_higher = effect.interval[0] > outer
         return "regression" if is_higher == (effect.better == "lower") else "improvement"
-    if effect.equivalence_interval[0] >= low and effect.equivalence_interval[1] <= high:
+    if effect.equivalence_interval[0] >= 1 / inner and effect.equivalence_interval[1] <= inner:
         return "no_meaningful_difference"
     return "inconclusive"
+
+
+def is_lost_in_error(effect: Effect) -> bool:
+    """Whether the runs would decide, if only their values were exact."""
+    return (
+        effect.measurement_error is not None
+        and effect.verdict == "inconclusive"
+        and verdict_of(replace(effect, measurement_error=None, adjusted_p=None)) != "inconclusive"
+    )
+
+
+def _limits(threshold: float, measurement_error: tuple[float, float] | None) -> tuple[float, float]:
+    """Return, as logs, within which a change is none for certain, and beyond which it is one for certain."""
+    limit, reach = math.log1p(threshold), _reach(measurement_error)
+    return limit - reach, limit + reach
+
+
+def _reach(measurement_error: tuple[float, float] | None) -> float:
+    """Return by how much a log-ratio may be off where the values of both sides may be off by these shares."""
+    if measurement_error is None:
+        return 0.0
+    # A value that may be off by all of itself says nothing.
+    return sum(-math.log1p(-share) if share < 1 else _NOTHING_KNOWN for share in measurement_error)
 
 
 def corrected(effects: Mapping[str, Effect]) -> dict[str, Effect]:
@@ -269,6 +306,18 @@ def verdict_sentence(effect: Effect) -> str:
             "whole 90 % interval",
             change=_signed(effect.ratio - 1),
             limit=limit,
+        )
+    if effect.measurement_error is not None and is_lost_in_error(effect):
+        before, after = (percent_text(share) for share in effect.measurement_error)
+        return message(
+            "inconclusive: the change of {change} (95 % interval {low} to {high}) cannot be told from what the "
+            "measurement may be off by, {before} before and {after} after, which more runs do not lessen; measure "
+            "more exactly, such as by logging the power more often",
+            change=_signed(effect.ratio - 1),
+            low=low,
+            high=high,
+            before=before,
+            after=after,
         )
     if effect.runs_to_decide is None and not _is_near_threshold(effect, fewest):
         return message(
@@ -408,24 +457,25 @@ def _smallest_effect(estimate: _Estimate, limit: float) -> float | None:
 
 
 def _runs_to_decide(
-    estimate: _Estimate, limit: float, before: Float64, after: Float64, *, is_paired: bool
+    estimate: _Estimate, limits: tuple[float, float], before: Float64, after: Float64, *, is_paired: bool
 ) -> int | None:
     """Return the number of runs a side that would decide with a probability of `POWER`, not below the present one."""
     present = min(len(before), len(after))
     if math.isinf(estimate.error):
         return None
     variance = float((after - before).var(ddof=1)) if is_paired else float(before.var(ddof=1) + after.var(ddof=1))
-    distance = abs(estimate.effect) - limit
+    inner, outer = limits
+    distance = abs(estimate.effect) - outer
     for runs in range(present, MOST_RUNS + 1):
         error, df = math.sqrt(variance / runs), float(runs - 1 if is_paired else 2 * runs - 2)
         if not error:
-            return runs if distance else None
+            return runs if distance > 0 or abs(estimate.effect) < inner else None
         if distance > 0:
             power = cdf(distance / error - quantile(1 - _ALPHA / 2, df), df)
         else:
             # Both one-sided tests have to hold; each fails on its own side, so that their failures add up.
             reach = quantile(1 - _ALPHA, df)
-            power = sum(cdf((limit + side * estimate.effect) / error - reach, df) for side in (-1, 1)) - 1
+            power = sum(cdf((inner + side * estimate.effect) / error - reach, df) for side in (-1, 1)) - 1
         if power > POWER:
             return runs
     return None

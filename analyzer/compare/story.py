@@ -287,16 +287,13 @@ def _work(waterfall: Waterfall, matching: Matching, launches: Launches | None) -
     """Tell what became of launches and kernel time, and what came back as idle time."""
     kernel = waterfall.delta_of("kernel", "graph")
     count = Fraction(0) if launches is None else launches.delta
-    least = Fraction(1, 2) if launches is None else max(Fraction(1, 2), _LEAST_LAUNCHES * launches.before)
-    if abs(count) < least and not _is_large(waterfall, kernel):
-        return
-    if waterfall.step("graph").after and not waterfall.step("graph").before:
+    if not _has_work_sentence(waterfall, launches):
         return
     time, number = duration_text(kernel), count_text(count)
     is_fusion = any(row.is_fusion or row.label == "fused_away" for row in matching.rows)
-    back = came_back(waterfall)
     saved = -kernel if kernel < 0 else Fraction(0)
     fewer = count <= Fraction(-1, 2)
+    back = _told_with_work(waterfall, launches)
     if fewer and kernel <= 0:
         if is_fusion:
             text = message("fusion removed {number} launches and {time} of kernel time", number=number, time=time)
@@ -317,7 +314,7 @@ def _work(waterfall: Waterfall, matching: Matching, launches: Launches | None) -
     else:
         text = message("kernels take {time} longer, with as many launches", time=time)
     total = kernel
-    if back is not None and _is_large(waterfall, back[1]) and back[1] >= _CAME_BACK * saved and (fewer or kernel < 0):
+    if back is not None:
         cause, grown, path = back
         total += grown
         returned, title = duration_text(grown), TITLES[cause]
@@ -339,6 +336,27 @@ def _work(waterfall: Waterfall, matching: Matching, launches: Launches | None) -
             )
     yield Sentence("work", text, total)
     yield from _kernel_parts(waterfall, matching)
+
+
+def _has_work_sentence(waterfall: Waterfall, launches: Launches | None) -> bool:
+    """Whether launches or kernel time changed enough for a sentence, and no graph recorded as a whole hides it."""
+    count = Fraction(0) if launches is None else launches.delta
+    least = Fraction(1, 2) if launches is None else max(Fraction(1, 2), _LEAST_LAUNCHES * launches.before)
+    if abs(count) < least and not _is_large(waterfall, waterfall.delta_of("kernel", "graph")):
+        return False
+    return not waterfall.step("graph").after or bool(waterfall.step("graph").before)
+
+
+def _told_with_work(waterfall: Waterfall, launches: Launches | None) -> tuple[str, Fraction, str | None] | None:
+    """Return the growth of idle time (see `came_back`) that the sentence about the work tells, `None` for none."""
+    if not _has_work_sentence(waterfall, launches):
+        return None
+    kernel = waterfall.delta_of("kernel", "graph")
+    fewer = launches is not None and launches.delta <= Fraction(-1, 2)
+    back = came_back(waterfall)
+    if back is None or not (fewer or kernel < 0):
+        return None
+    return back if _is_large(waterfall, back[1]) and back[1] >= _CAME_BACK * max(-kernel, Fraction(0)) else None
 
 
 def _kernel_parts(waterfall: Waterfall, matching: Matching) -> Iterator[Sentence]:
@@ -401,6 +419,9 @@ def _others(waterfall: Waterfall, launches: Launches | None) -> Iterator[Sentenc
     if _is_graph(waterfall, launches) or _is_relieved(waterfall, launches):
         # The sentence about the launches holds the sum of these.
         told.update(HOST_CAUSES)
+    back = _told_with_work(waterfall, launches)
+    if back is not None:
+        told.add(back[0])
     steps = [step for step in waterfall.steps if step.key not in told and _is_large(waterfall, step.delta)]
     for step in sorted(steps, key=lambda step: (-abs(step.delta), step.key)):
         yield Sentence(step.key, _change_text(waterfall, step), step.delta)

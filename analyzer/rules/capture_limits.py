@@ -18,8 +18,9 @@ def check(analysis: Analysis) -> Iterator[Finding]:
     """Tell, as `info`, when much of the time cannot be explained by this capture.
 
     That is: CUDA graphs traced as a whole take at least 20 % of the window; at least 5 % of it is idle without a known
-    launch; the profiler itself occupied the launching thread for at least 5 % of it; no iterations were found. At stake
-    is 0: nothing is known to be wrong.
+    launch; the profiler itself occupied the launching thread for at least 5 % of it; no iterations were found. Also
+    when the power log has negative values inside the window, which count in its energy as they stand. At stake is 0:
+    nothing is known to be wrong.
     """
     for device_id, window in windows(analysis):
         graphs = analysis.value("graph_time_sum", device_id) or 0
@@ -58,6 +59,17 @@ def check(analysis: Analysis) -> Iterator[Finding]:
             Evidence("window", window_ns, "ns", message("the window covers the whole capture")),
             message("Put an NVTX range around each inference, or name ranges that the trace has with --nvtx."),
         )
+    lowest = analysis.value("power", by="min")
+    if lowest is not None and lowest < 0:
+        yield _finding(
+            None,
+            message("The power log has negative values, so its energy may be too low"),
+            Evidence("power", lowest, "W", message("lowest record of the window")),
+            message(
+                "Look at the sensor: it is damaged, connected the other way round, or on a rail that also charges a "
+                "battery. Record the power anew, or leave the log out."
+            ),
+        )
 
 
 def _finding(device_id: int | None, title: str, evidence: Evidence, remedy: str) -> Finding:
@@ -79,7 +91,7 @@ RULE = Rule(
     title=message("What the capture cannot answer"),
     needs=("gpu_busy",),
     threshold=message(
-        "graphs as a whole >= 20 %, unattributed or profiler overhead >= 5 % of the window; no iterations"
+        "graphs as a whole >= 20 %, unattributed or profiler overhead >= 5 % of the window; no iterations; power < 0 W"
     ),
     reference=message("Nitro"),
     check=check,

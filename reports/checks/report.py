@@ -139,11 +139,24 @@ def baseline_report(baseline: Baseline) -> Report:
 
 def trend_report(trends: Sequence[Trend]) -> Report:
     """Return the report of trends: a line of ticks, the levels and their changes, and the last runs."""
-    sections = [FilledSection("trend", trend.key.text, tuple(_trend_blocks(trend))) for trend in trends]
-    runs = max(len(trend.points) for trend in trends)
+    has_several = len({trend.gpu for trend in trends}) > 1
+    sections = [
+        FilledSection("trend", _trend_title(trend, with_gpu=has_several), tuple(_trend_blocks(trend)))
+        for trend in trends
+    ]
+    by_gpu: dict[str, int] = {}
+    for trend in trends:
+        by_gpu[trend.gpu] = max(len(trend.points), by_gpu.get(trend.gpu, 0))
+    runs = sum(by_gpu.values())
     return _report(
         message("Trend of {name}", name=trends[0].baseline), message("{count} runs", count=runs), sections, None
     )
+
+
+def _trend_title(trend: Trend, *, with_gpu: bool) -> str:
+    if not with_gpu:
+        return trend.key.text
+    return message("{name}, {gpu}", name=trend.key.text, gpu=trend.gpu)
 
 
 def _trend_blocks(trend: Trend) -> Iterator[Block]:

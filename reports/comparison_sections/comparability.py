@@ -35,9 +35,9 @@ def build(comparison: Comparison, is_document: bool) -> tuple[Block, ...]:
     else:
         blocks.append(Paragraph(message("Nothing in the captures speaks against the comparison.")))
     text = message(
-        "Compared were: {what}. A trace tells nothing about power mode, model, precision and input: that they are the "
-        "same on both sides is for who recorded them to say.",
-        what=joined(", ", KEYS.values()),
+        "Compared were: {what}. Power mode, model and precision are known only where a capture bundle tells them, and "
+        "the input never is: that they are the same on both sides is for who recorded them to say.",
+        what=joined("; ", KEYS.values()),
     )
     if is_document:
         blocks.append(Paragraph(text))

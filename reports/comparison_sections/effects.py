@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nitro.analyzer.compare import Comparison, DeviceComparison, Effect, MetricEffect
+from nitro.analyzer.compare import Comparison, DeviceComparison, Effect, MetricEffect, NoEffect
 from nitro.analyzer.message import Message, capitalised, joined, message
 
 from .. import comparison_numbers, figures, numbers
@@ -23,23 +23,15 @@ METRICS: dict[str, Message] = {
     "iteration_latency": message("latency"),
     "gpu_work": message("GPU work"),
     "gpu_idle": message("GPU idle"),
+    "energy_per_item": message("energy per item"),
+    "energy_per_iteration": message("energy per iteration"),
 }
 
 
 def build(comparison: Comparison, is_document: bool) -> tuple[Block, ...]:
     """Return the effects, how the runs vary, and their iterations."""
     blocks: list[Block] = [_table(comparison, is_document=is_document)]
-    missing = [
-        message(
-            "{metric}, {statistic}: {reason}",
-            metric=METRICS.get(metric.metric, metric.metric),
-            statistic=statistic_text(effect.statistic),
-            reason=effect.reason,
-        )
-        for _, metric in all_metrics(comparison)
-        for effect in metric.effects
-        if not isinstance(effect, Effect)
-    ]
+    missing = _missing(comparison)
     if missing:
         blocks.append(Paragraph(message("Not computed: {what}.", what=joined("; ", missing))))
     spread = _spread(comparison)
@@ -49,6 +41,18 @@ def build(comparison: Comparison, is_document: bool) -> tuple[Block, ...]:
         intervals = _intervals(comparison)
         blocks += [figure for figure in (intervals, _iterations(comparison)) if figure is not None]
     return tuple(blocks)
+
+
+def _missing(comparison: Comparison) -> list[Message]:
+    """Return which effects there are none of, and why: those with the same reason together."""
+    names: dict[str, list[Message]] = {}
+    for device, metric in all_metrics(comparison):
+        for effect in metric.effects:
+            if not isinstance(effect, Effect):
+                names.setdefault(effect.reason, []).append(_label(comparison, device, metric, effect))
+    return [
+        message("{names}: {reason}", names=joined(" / ", labels), reason=reason) for reason, labels in names.items()
+    ]
 
 
 def _table(comparison: Comparison, *, is_document: bool) -> Table:
@@ -62,7 +66,7 @@ def _table(comparison: Comparison, *, is_document: bool) -> Table:
         for effect in metric.effects:
             if isinstance(effect, Effect):
                 label = _label(comparison, device, metric, effect)
-                sides = (numbers.duration(effect.before), numbers.duration(effect.after))
+                sides = (numbers.in_unit(effect.before, metric.unit), numbers.in_unit(effect.after, metric.unit))
                 change = comparison_numbers.signed_percent(effect.ratio - 1)
                 judged = _judged(effect) if has_intervals else (VERDICTS[effect.verdict],)
                 # A terminal has no room for both sides and the intervals.
@@ -79,15 +83,17 @@ def _table(comparison: Comparison, *, is_document: bool) -> Table:
         columns += [Column(message("would show")), Column(message("runs"))]
         note = message(
             "{note} Would show: the smallest change that runs like these show in 4 of 5 cases. Runs: how many a side "
-            "should decide, if change and spread stay as they are. The first rows of iteration period and latency "
-            "share one correction for being two (Holm), and they decide; the other rows are each judged alone, without "
-            "correction, so one of them may differ by chance.",
+            "should decide, if change and spread stay as they are. The first rows of iteration period, latency "
+            "and energy share one correction for their number (Holm), and they decide; the other rows are each judged "
+            "alone, without correction, so one of them may differ by chance.",
             note=note,
         )
     return Table(tuple(columns), tuple(rows), note, message("Effects and verdicts"), "effects")
 
 
-def _label(comparison: Comparison, device: DeviceComparison | None, metric: MetricEffect, effect: Effect) -> Message:
+def _label(
+    comparison: Comparison, device: DeviceComparison | None, metric: MetricEffect, effect: Effect | NoEffect
+) -> Message:
     label = message(
         "{metric}, {statistic}",
         metric=METRICS.get(metric.metric, metric.metric),
@@ -173,20 +179,21 @@ def _intervals(comparison: Comparison) -> Figure | None:
     x: figures.Spec = {
         "field": "change",
         "type": "quantitative",
-        "title": message("change, %: to the left is less time"),
+        "title": message("change, %: to the left is less"),
         "scale": {"zero": True},
+        "axis": {"tickCount": 10, "labelSeparation": 6},
     }
     spec: figures.Spec = {
         "data": {"values": values},
         "height": {"step": 24},
         "layer": [
             {
-                "data": {"values": [{}]},
+                "data": figures.ONE_ROW,
                 "mark": {"type": "rect", "color": SIDES["before"].colour, "opacity": 0.25},
                 "encoding": {"x": {"datum": below, "type": "quantitative"}, "x2": {"datum": limit}},
             },
             {
-                "data": {"values": [{}]},
+                "data": figures.ONE_ROW,
                 "mark": {"type": "rule", "strokeWidth": 1},
                 "encoding": {"x": {"datum": 0, "type": "quantitative"}},
             },
@@ -260,6 +267,7 @@ def _iterations(comparison: Comparison) -> Figure | None:
                 "type": "quantitative",
                 "title": message("iteration period, {unit}", unit=unit),
                 "scale": {"zero": False},
+                "axis": {"tickCount": 10, "labelSeparation": 6},
             },
             "color": {
                 "field": "side",

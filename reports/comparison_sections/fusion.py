@@ -40,17 +40,12 @@ def build(comparison: Comparison, is_document: bool) -> tuple[Block, ...]:
     overlaps = _worth_overlapping(comparison)
     if overlaps:
         blocks.append(_overlaps(overlaps))
-    blocks.append(Paragraph(_NO_POWER))
     return tuple(blocks)
 
 
 _NO_SAMPLES = message(
     "GPU metrics were not sampled on either side, so nothing is known about SM and DRAM activity; record with "
     "--gpu-metrics-devices=all."
-)
-_NO_POWER = message(
-    "Energy per item is not known: a comparison does not read power logs yet, so whether less time is also less energy "
-    "cannot be told here. `nitro-analyze TRACE POWER_LOG` tells it for each side alone."
 )
 
 
@@ -59,7 +54,7 @@ def _facts(device: DeviceComparison) -> Table:
     known = device.launches
     launches = (None, None) if known is None else (float(known.before), float(known.after))
     rows = [
-        (message("launches"), *(numbers.count(value) for value in launches), _ratio(*launches)),
+        (message("calls that launch"), *(numbers.count(value) for value in launches), _ratio(*launches)),
         _time(message("work of the GPU"), float(before.work_ns), float(after.work_ns)),
         *(
             _time(title, float(before.per_iteration(*keys)), float(after.per_iteration(*keys)))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from nitro.analyzer.compare import Comparison
 from nitro.analyzer.compare.runs import Run
 from nitro.analyzer.message import joined, message
@@ -41,6 +44,8 @@ def build(comparison: Comparison, is_document: bool) -> tuple[Block, ...]:  # no
     facts = []
     for side, runs in zip(_SIDES, comparison.runs, strict=True):
         facts.append((message("Window {side}", side=side), runs[0].window["reason"]))
+        for run in runs:
+            facts += [(message("Beside {file}", file=run.source.file_name), _beside(entry)) for entry in run.evidence]
         options = runs[0].capture.options
         if options:
             shown = (f"{name} = {value}" for name, value in sorted(options.items()))
@@ -48,6 +53,23 @@ def build(comparison: Comparison, is_document: bool) -> tuple[Block, ...]:  # no
     if comparison.allowed:
         facts.append((message("Allowed"), ", ".join(comparison.allowed)))
     return (Table(columns, rows, note, message("Runs of both sides"), "runs"), KeyValues(tuple(facts)))
+
+
+def _beside(entry: Mapping[str, Any]) -> str:
+    """Return what lay beside a trace, and how it was placed on its clock."""
+    source, placement = entry["source"], entry["placement"]
+    text = message(
+        "{file}, {format}, {records} records", file=source["file_name"], format=source["format"],
+        records=numbers.count(entry["records"]),
+    )  # fmt: skip
+    if placement is None:
+        return joined("; ", (text, *entry["notes"]))
+    placed = message(
+        "placed {reason}; off by {error} at most",
+        reason=placement["reason"],
+        error=numbers.duration(placement["error_ns"]),
+    )
+    return joined("; ", (text, placed, *entry["notes"]))
 
 
 def _tool(run: Run) -> str:

@@ -1,29 +1,30 @@
-"""The summary of a comparison: what changed and whether it is real, in two sentences, and six key figures."""
+"""The summary of a comparison: what changed and whether it is real, in a sentence each, and the key figures."""
 
 from __future__ import annotations
 
 from nitro.analyzer.causes import Cause
-from nitro.analyzer.compare import Comparison, DeviceComparison
+from nitro.analyzer.compare import Comparison, DeviceComparison, Effect
 from nitro.analyzer.message import Message, capitalised, joined, message
 
 from .. import comparison_numbers, numbers
 from ..blocks import Block, KeyFigure, KeyFigures, Paragraph
 from ..comparison import ComparisonSection
 from ._runs import VERDICTS, main_device, main_effect, statistic_text
+from .energy import TITLES, with_bound
 
 # The sentences that explain a change best come first; each of the story's other ones stands in its own section.
 _REASONS = ("launch_bound", "graph", "launches", "work")
 
 
 def build(comparison: Comparison, is_document: bool) -> tuple[Block, ...]:  # noqa: ARG001 - the same everywhere
-    """Return the two sentences and the key figures of the device that works most."""
+    """Return the sentences and the key figures of the device that works most."""
     device = main_device(comparison)
     verdict = message("{verdict}.", verdict=capitalised(comparison.metrics[0].sentence))
-    return (
-        Paragraph(_change(device), is_lead=True),
-        Paragraph(verdict, is_lead=True),
-        KeyFigures((_period(device), _verdict(comparison), *_parts(device), _matched(device))),
-    )
+    leads = [_change(device), verdict, *_energy_sentence(comparison)]
+    # Six figures fill their rows; how well kernels were matched stands beside them, too.
+    last = _energy(comparison) or _matched(device)
+    figures = (_period(device), _verdict(comparison), *_parts(device), last)
+    return (*(Paragraph(text, is_lead=True) for text in leads), KeyFigures(figures))
 
 
 def _change(device: DeviceComparison) -> Message:
@@ -57,6 +58,39 @@ def _verdict(comparison: Comparison) -> KeyFigure:
         low, high = (comparison_numbers.signed_percent(bound - 1) for bound in effect.interval)
         note = message("{verdict}; 95 % interval {low} to {high}", verdict=verdict, low=low, high=high)
     return KeyFigure(label, comparison_numbers.signed_percent(effect.ratio - 1), note)
+
+
+def _energy_sentence(comparison: Comparison) -> tuple[Message, ...]:
+    """Return what became of the energy, nothing where the sides cannot be compared by it."""
+    energy = comparison.energy
+    metric = comparison.metric(energy.metric) if energy.metric else None
+    if metric is None or not isinstance(metric.main, Effect):
+        return ()
+    before, after = (numbers.in_unit(value, metric.unit) for value in (metric.main.before, metric.main.after))
+    what = capitalised(TITLES[metric.metric])
+    if metric.main.interval is None:
+        # That one run decides nothing is said of the period already.
+        return (message("{what}: {after} instead of {before}.", what=what, before=before, after=after),)
+    text = message(
+        "{what}: {after} instead of {before}; {sentence}.",
+        what=what,
+        before=before,
+        after=after,
+        sentence=metric.sentence,
+    )
+    return (text,)
+
+
+def _energy(comparison: Comparison) -> KeyFigure | None:
+    """Return the energy of both sides, `None` where they cannot be compared by it."""
+    energy = comparison.energy
+    after = energy.typical(energy.after)
+    if energy.metric is None or after is None:
+        return None
+    before = with_bound(energy.typical(energy.before), "J")
+    label = capitalised(TITLES[energy.metric])
+    note = message("± {error}; before: {value}", error=numbers.in_unit(after.error, "J"), value=before)
+    return KeyFigure(label, numbers.in_unit(after.value, "J"), note)
 
 
 def _parts(device: DeviceComparison) -> tuple[KeyFigure, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import io
 import sys
@@ -59,8 +60,9 @@ def _say_warning(
 
 def main() -> None:
     """Run the command line and exit."""
-    # One short run makes few reference cycles; looking for them costs more than it frees.
+    # One short run makes few reference cycles; looking for them costs more than it frees, at its end too.
     gc.disable()
+    atexit.register(gc.freeze)
     warnings.showwarning = _say_warning
     for stream in (sys.stdout, sys.stderr):
         # Where the terminal's encoding lacks a letter, a question mark is better than no answer.

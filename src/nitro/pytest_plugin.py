@@ -35,13 +35,15 @@ class Traces:
 
     @cached_property
     def _read(self) -> tuple[tuple[Analysis, Run], ...]:
-        from nitro.analyzer import analyze, open_inputs
+        from nitro.analyzer import analyze
         from nitro.analyzer.checks import run_of
+        from nitro.commands._inputs import open_inputs
 
         made = []
         for opened in open_inputs(self.paths):
             analysis = analyze(opened.trace, *opened.evidence, **self._scope)
-            made.append((analysis, run_of(opened.trace, analysis, batch=self._scope.get("batch"), told=self._told)))
+            told = {**opened.facts, **self._told}
+            made.append((analysis, run_of(opened.trace, analysis, batch=self._scope.get("batch"), told=told)))
         return tuple(made)
 
     @property

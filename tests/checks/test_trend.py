@@ -105,3 +105,47 @@ def test_what_the_history_does_not_have_is_told(name: str, sentence: str) -> Non
         trends(history([1.0]), name)
     assert sentence in str(caught.value)
     assert str(caught.value).endswith((".", "?"))
+
+
+def mixed(key: Key = PERIOD, *, each: int = 20) -> Baseline:
+    """A history of runs in turn on two boards, of about 10 ms and 30 ms."""
+    generator = np.random.default_rng(2)
+    entries = []
+    for number in range(1, 2 * each + 1):
+        name, level = (("Orin Nano", 10e6), ("AGX Orin", 30e6))[number % 2]
+        value = float(level * np.exp(0.002 * generator.standard_normal()))
+        entries.append(Entry(number, "record", DAY, (run({key: value}, devices=(name,)),)))
+    return Baseline("main", tuple(entries))
+
+
+@pytest.mark.parametrize("key", [PERIOD, IDLE])
+def test_runs_on_gpus_of_other_names_are_other_histories(key: Key) -> None:
+    made = {trend.gpu: trend for trend in trends(mixed(key), f"{key.metric}:{key.by}".rstrip(":"))}
+    assert list(made) == ["AGX Orin", "Orin Nano"]
+    for name, level in (("AGX Orin", 30e6), ("Orin Nano", 10e6)):
+        # The fixture's runs have 100 iterations, by which a total of the window is divided.
+        scale = 100 if key == IDLE else 1
+        values = [(point.value or 0) * scale for point in made[name].points]
+        assert len(values) == 20
+        assert values == pytest.approx([level] * 20, rel=0.02)
+        # From one board to the other is no change of level.
+        assert made[name].change_points == ()
+        assert made[name].note == ""
+    assert {point.entry for point in made["AGX Orin"].points} == set(range(1, 41, 2))
+
+
+def test_a_gpu_is_chosen_by_its_name() -> None:
+    (made,) = trends(mixed(), "iteration_period:p50", gpu="*Nano")
+    assert made.gpu == "Orin Nano"
+    with pytest.raises(UsageError, match="has no iteration_period of a GPU called Thor; it has it for AGX Orin, Orin"):
+        trends(mixed(), "iteration_period", gpu="Thor")
+
+
+def test_several_gpus_of_a_run_are_one_machine_for_what_belongs_to_none() -> None:
+    entries = [
+        Entry(number, "record", DAY, (run({PERIOD: 1e6, IDLE: 2e6}, devices=("Big", "Small")),))
+        for number in range(1, 4)
+    ]
+    made = Baseline("main", tuple(entries))
+    assert [trend.gpu for trend in trends(made, "iteration_period")] == ["Big, Small"]
+    assert [trend.gpu for trend in trends(made, "gpu_idle")] == ["Big"]

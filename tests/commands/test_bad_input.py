@@ -135,10 +135,11 @@ class TestNotATrace:
         assert "run `git lfs pull` first" in refused(path)
 
     @pytest.mark.parametrize("name", ["run.nsys-rep", "run.sqlite", "run"])
-    def test_a_report_that_was_not_exported(self, tmp_path: Path, name: str) -> None:
+    def test_a_report_where_nothing_may_export_it(self, tmp_path: Path, name: str) -> None:
         path = tmp_path / name
         path.write_bytes(b"\x08\x01NVIDIA Tegra Profiler Report\x00" + bytes(range(256)) * 40)
-        assert f"nsys export --type sqlite {name}" in refused(path)
+        with pytest.raises(InputError, match=f"nsys export --type sqlite {name}"):
+            open_trace(path)
 
     @pytest.mark.parametrize("content", [b"hello", b"\x00" * 4096, "한국어".encode() * 100, os.urandom(4096)])
     def test_a_file_of_another_kind(self, tmp_path: Path, content: bytes) -> None:

@@ -31,6 +31,7 @@ SECTIONS = (
     "WHERE THE CHANGE CAME FROM",
     "KERNELS BEFORE AND AFTER",
     "WHAT FUSION CHANGED",
+    "ENERGY",
     "IS IT REAL?",
     "COMPARABILITY",
 )
@@ -354,8 +355,8 @@ class TestRefusals:
         assert "--allow mood is unknown" in done.stderr
 
     def test_a_run_twice_on_a_side_is_refused(self) -> None:
-        done = run("--before", three("eager")[0], three("eager")[0], "--after", three("graph")[0], fails_with=4)
-        assert "stands twice on a side" in done.stderr
+        done = run("--before", three("eager")[0], three("eager")[0], "--after", three("graph")[0], fails_with=2)
+        assert "this file is given twice" in done.stderr
 
     def test_a_copy_under_another_name_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "x.sqlite.xz").write_bytes(three("eager")[0].read_bytes())
@@ -364,12 +365,13 @@ class TestRefusals:
         )
         assert "x.sqlite.xz is a copy of eager_1.sqlite.xz" in unfolded(done.stderr)
 
-    def test_a_power_log_is_refused_with_a_sentence_about_compare(self, tmp_path: Path) -> None:
+    def test_a_power_log_of_another_time_is_refused_with_both_spans(self, tmp_path: Path) -> None:
         log = "11-21-2026 10:00:00 RAM 1/2MB (lfb 1x1MB) CPU [1%@100] GR3D_FREQ 5% VDD_IN 4000mW/4000mW\n"
         (tmp_path / "tegrastats.log").write_text(log * 5)
         sides = ("--before", three("eager")[0], "tegrastats.log", "--after", three("graph")[0])
         done = run(*sides, cwd=tmp_path, fails_with=3)
-        assert "compare reads traces and saved analyses alone; leave it out" in done.stderr
+        assert "tegrastats.log: it was not recorded during the trace" in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
 
     def test_no_output_is_written_where_one_has_no_folder(self, tmp_path: Path) -> None:
         sides = ("--before", three("eager")[0], "--after", three("graph")[0])

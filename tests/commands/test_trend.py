@@ -61,3 +61,24 @@ def test_what_does_not_exist_is_told(project: Path) -> None:
     assert "there is no baseline called 'other'" in nitro("trend", "other", "gpu_idle", cwd=project, code=2).stderr
     (project / ".nitro" / "baselines" / "main" / "0003.json").write_text("{}")
     assert "restore the file from Git" in nitro("trend", "main", "gpu_idle", cwd=project, code=3).stderr
+
+
+def test_runs_on_two_boards_are_shown_apart(tmp_path: Path) -> None:
+    store = Store(tmp_path / ".nitro" / "baselines")
+    for number, (name, level) in enumerate((("Orin Nano", 10e6), ("AGX Orin", 30e6), ("Orin Nano", 10.2e6)), 1):
+        path = store.path_of("main", entry := Entry(number, "record", DAY, (run({PERIOD: level}, devices=(name,)),)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(entry_bytes(entry))
+    files = ("--json", "t.json", "--csv", "t.csv")
+    text = nitro("trend", "main", "iteration_period:p50", "--lang", "en", *files, cwd=tmp_path).stdout
+    assert "ITERATION_PERIOD:P50, ORIN NANO" in text
+    assert "ITERATION_PERIOD:P50, AGX ORIN" in text
+    assert "3 runs" in text
+    assert "+2.0 %" in text
+    assert "200" not in text
+    found = json.loads((tmp_path / "t.json").read_text())["trends"]
+    assert [(trend["gpu"], len(trend["points"])) for trend in found] == [("Orin Nano", 2), ("AGX Orin", 1)]
+    rows = list(csv.DictReader((tmp_path / "t.csv").read_text().splitlines()))
+    assert [row["gpu"] for row in rows] == ["Orin Nano", "Orin Nano", "AGX Orin"]
+    alone = nitro("trend", "main", "iteration_period:p50", "--gpu", "AGX*", "--lang", "en", cwd=tmp_path).stdout
+    assert "NANO" not in alone.upper()

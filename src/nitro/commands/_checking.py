@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from nitro.commands import analyze as shared
+from nitro.commands._options import F, Option, part_options, together, window_or_settings_option
+from nitro.commands._runs import SavedFile, runs_in
 from nitro.config import CheckSettings, check_settings
 from nitro.errors import InputError, UsageError
 
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
     from nitro.reports.blocks import Language
     from nitro.reports.report import Report
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-lang_option = click.option(
-    "--lang", type=click.Choice(["en", "ko"]), help="Language of the text; by default that of the locale."
-)
 store_option = click.option(
     "--store",
     "store_folder",
@@ -67,52 +63,26 @@ def _facts(_ctx: click.Context, param: click.Parameter, values: tuple[str, ...])
     return told
 
 
-def day_option(name: str, text: str) -> Callable[[F], F]:
+def day_option(name: str, text: str) -> Option[F]:
     """Return an option that takes a day."""
     return click.option(name, callback=_day, metavar="YYYY-MM-DD", help=text)
 
 
-today_option = day_option("--today", "Judge as on this day.  [default: today, in UTC]")
+today_option: Option[Any] = day_option("--today", "Judge as on this day.  [default: today, in UTC]")
 
 
-def scope_options(function: F) -> F:
-    """Add the options that say which part of a trace a run is, and what the user knows of it."""
-    options = (
-        click.option(
-            "--window",
-            type=click.Choice(["auto", "all"]),
-            help="auto: the repeated iterations without warm-up; all: first to last GPU operation.  [default: auto]",
-        ),
-        click.option("--nvtx", metavar="NAME", help="NVTX ranges that are the iterations; * matches anything."),
-        click.option(
-            "--device",
-            "device_ids",
-            multiple=True,
-            type=int,
-            callback=shared._or_none,
-            help="Look at this GPU only; may be repeated.",
-        ),
-        click.option(
-            "--pid",
-            "pids",
-            multiple=True,
-            type=int,
-            callback=shared._or_none,
-            help="Look at this process only; may be repeated.",
-        ),
-        click.option("--batch", type=click.IntRange(min=1), help="Items per iteration."),
-        click.option(
-            "--fact",
-            "told",
-            multiple=True,
-            callback=_facts,
-            metavar="NAME=TEXT",
-            help="What no trace tells, such as precision=bf16: runs whose facts differ are not compared.",
-        ),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
+scope_options: Option[Any] = together(
+    window_or_settings_option,
+    part_options,
+    click.option(
+        "--fact",
+        "told",
+        multiple=True,
+        callback=_facts,
+        metavar="NAME=TEXT",
+        help="What no trace tells, such as precision=bf16: runs whose facts differ are not compared.",
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,15 +126,29 @@ def store_of(folder: Path | None, settings: CheckSettings) -> Store:
 
 
 def runs_of(inputs: Sequence[Path], scope: Scope) -> tuple[Run, ...]:
-    """Return a run for each trace; a power log belongs to the trace before it.
+    """Return a run for each trace or saved analysis; a power log belongs to the trace before it.
 
     Raises:
         InputError: an input cannot be read, or a window holds no GPU work.
-        UsageError: a file is given twice.
+        UsageError: a file is given twice, or a part of a saved analysis is asked for.
     """
-    from nitro.analyzer import open_inputs
+    found = runs_in(inputs)
+    saved = next((run for run in found if isinstance(run, SavedFile)), None)
+    if saved is not None and (scope.device_ids, scope.pids) != (None, None):
+        raise UsageError(
+            f"{saved.path}: --device and --pid choose a part of a trace, and this is a saved analysis; give them when "
+            "it is saved."
+        )
+    return tuple(_saved_run(run.path, scope) if isinstance(run, SavedFile) else _run(run, scope) for run in found)
 
-    return tuple(_run(opened, scope) for opened in open_inputs(inputs))
+
+def _saved_run(path: Path, scope: Scope) -> Run:
+    from nitro.analyzer.checks import run_of_saved
+    from nitro.analyzer.compare.saved import damage_named, read_analysis
+
+    known = read_analysis(path)
+    with damage_named(path):
+        return run_of_saved(known, batch=scope.batch, told=scope.told)
 
 
 def _run(opened: Opened, scope: Scope) -> Run:
@@ -177,7 +161,8 @@ def _run(opened: Opened, scope: Scope) -> Run:
     except UsageError as error:
         # The same options hold for every run of a gate, so what one of them lacks is a fault of that capture.
         raise InputError(f"{opened.paths[0]}: {error}") from None
-    return run_of(opened.trace, analysis, batch=scope.batch, told=scope.told)
+    # What the manifest of a bundle says of a run is as good as what the user says, who goes first.
+    return run_of(opened.trace, analysis, batch=scope.batch, told={**opened.facts, **scope.told})
 
 
 def today(day: date | None) -> date:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -15,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nitro.commands._options import log_options, part_options, report_options, time_ns, window_option
+from nitro.commands._outputs import check_outputs, suffix_of
 from nitro.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,90 +25,21 @@ if TYPE_CHECKING:
 
 PAPERS = ("a4", "letter")
 
-_TIME = re.compile(r"^\s*(-?\d+(?:\.\d+)?)\s*(s|ms|us|µs|ns)?\s*$")
-_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "µs": 10**3, "ns": 1, None: 10**9}
-
-
-def _time_ns(_ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    """Read a time since session start, such as `1.5s`, `200ms` or `3` (seconds), as ns."""
-    if value is None:
-        return None
-    match = _TIME.match(value)
-    if not match:
-        raise click.BadParameter(f"{value!r} is no time; write 1.5s, 200ms, 30us or 1200ns.", param=param)
-    number, unit = match.groups()
-    return round(float(number) * _NS[unit]) if "." in number else int(number) * _NS[unit]
-
-
-def _or_none(_ctx: click.Context, _param: click.Parameter, value: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Read an option that was not given as "all"."""
-    return value or None
-
 
 @click.command("analyze")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    "outputs",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write the report as .html, .pdf, .md or .json, by suffix; may be given several times.",
-)
-@click.option("--json", "json_file", metavar="FILE", help="Write JSON to FILE, or to standard output with '-'.")
-@click.option("--csv", "csv_dir", type=click.Path(path_type=Path), metavar="DIR", help="Write every table as CSV.")
-@click.option("--lang", type=click.Choice(["en", "ko"]), help="Language of the report; by default that of the locale.")
-@click.option("--title", help="Title of the report; by default the name of the trace.")
-@click.option("--author", help="Author, shown under the title.")
-@click.option("--paper", type=click.Choice(["a4", "letter"]), help="Paper of the PDF.  [default: a4]")
-@click.option(
-    "--template",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Your own templates, stylesheets and user.css, in front of ours.",
-)
-@click.option(
-    "--assets", type=click.Path(path_type=Path), metavar="DIR", help="Write each figure as SVG and each table as CSV."
-)
-@click.option(
-    "--window",
-    type=click.Choice(["auto", "all"]),
-    default="auto",
-    show_default=True,
-    help="auto: the repeated iterations without warm-up; all: first to last GPU operation.",
-)
+@report_options
+@window_option
 @click.option(
     "--since",
     "since_ns",
-    callback=_time_ns,
+    callback=time_ns,
     metavar="TIME",
     help="Start of the window since session start, as 1.5s or 200ms.",
 )
-@click.option("--until", "until_ns", callback=_time_ns, metavar="TIME", help="End of the window.")
-@click.option("--nvtx", metavar="NAME", help="NVTX ranges that are the iterations; * matches anything.")
-@click.option(
-    "--device", "device_ids", multiple=True, type=int, callback=_or_none, help="Look at this GPU only; may be repeated."
-)
-@click.option(
-    "--pid", "pids", multiple=True, type=int, callback=_or_none, help="Look at this process only; may be repeated."
-)
-@click.option("--batch", type=click.IntRange(min=1), help="Items per iteration, for throughput and energy per item.")
-@click.option(
-    "--clock-offset",
-    "clock_offset_ns",
-    callback=_time_ns,
-    metavar="TIME",
-    help="Add this to the times of a log beside the trace, as 1.5s or -200ms; where the log has no times, its first "
-    "line since session start.",
-)
-@click.option(
-    "--log-interval",
-    "log_interval_ns",
-    callback=_time_ns,
-    metavar="TIME",
-    help="Time between the lines of a log without times.  [default: 1s, as of tegrastats]",
-)
+@click.option("--until", "until_ns", callback=time_ns, metavar="TIME", help="End of the window.")
+@part_options
+@log_options
 def command(
     inputs: tuple[Path, ...],
     outputs: tuple[Path, ...],
@@ -129,19 +61,25 @@ def command(
     its content tells. Several traces give one report with a chapter for each. Title, author, lang, paper and template
     may also stand under [report] in nitro.toml.
     """
-    from nitro.analyzer import analyze, open_inputs
-    from nitro.reports import output
+    from nitro.reports.renderers.svg import Drawer
 
-    _check_outputs(inputs, outputs, json_file)
-    settings = _settings(lang, title, author, paper, template)
-    documents = [file for file in outputs if _suffix(file) in output.FORMATS]
+    is_printed = ".pdf" in map(suffix_of, outputs)
     with ExitStack() as stack:
-        # What draws figures for paper takes a second to start, and may do so during the analysis.
-        drawer = stack.enter_context(output.drawing()) if assets or ".pdf" in map(_suffix, outputs) else None
+        # What draws for paper takes a second to start, and may do so while the rest is imported and analysed.
+        drawer = stack.enter_context(Drawer()) if assets or is_printed else None
+        from nitro.analyzer import analyze
+        from nitro.commands._inputs import open_inputs
+        from nitro.reports import output
+
+        check_outputs(inputs, outputs, json_file, (csv_dir, assets))
+        settings = _settings(lang, title, author, paper, template)
+        if drawer is not None and is_printed:
+            drawer.press.get_ready()
+        documents = [file for file in outputs if suffix_of(file) in output.FORMATS]
         opened = open_inputs(inputs)
         if not any(one.evidence for one in opened) and (log_interval_ns, scope["clock_offset_ns"]) != (None, None):
             raise UsageError("--clock-offset and --log-interval are about a log beside the trace; give one too.")
-        if len(opened) > 1 and (json_file or csv_dir or ".json" in map(_suffix, outputs)):
+        if len(opened) > 1 and (json_file or csv_dir or ".json" in map(suffix_of, outputs)):
             raise UsageError("JSON and CSV take one trace; run them once for each trace.")
         analyses = [
             analyze(
@@ -152,8 +90,11 @@ def command(
         if outputs or json_file is not None:
             analyses = [_with_digest(analysis, one.paths) for analysis, one in zip(analyses, opened, strict=True)]
         made = output.Documents(analyses, settings, drawer)
+        if is_printed:
+            made.begin_pdf()
+        overview = "" if json_file == "-" else output.overview(analyses, sys.stdout, settings.language)
         for file in outputs:
-            draw = output.FORMATS.get(_suffix(file))
+            draw = output.FORMATS.get(suffix_of(file))
             output.write_file(file, draw(made) if draw is not None else output.json_bytes(analyses[0]))
         if json_file is not None and json_file != "-":
             output.write_file(Path(json_file), output.json_bytes(analyses[0]))
@@ -165,11 +106,7 @@ def command(
         if json_file == "-":
             sys.stdout.buffer.write(output.json_bytes(analyses[0]))
         else:
-            output.print_overview(analyses, sys.stdout, settings.language)
-
-
-def _suffix(file: Path) -> str:
-    return file.suffix.lower()
+            sys.stdout.write(overview)
 
 
 def _with_digest(analysis: Analysis, paths: tuple[Path, ...]) -> Analysis:
@@ -183,7 +120,9 @@ def _with_digest(analysis: Analysis, paths: tuple[Path, ...]) -> Analysis:
 
 
 def _digested(source: Source, path: Path) -> Source:
-    return source if path.is_dir() else replace(source, sha256=_digest(path))
+    # Of what came out of a bundle the digest is known, and the path may be that of the whole archive.
+    is_known = source.sha256 is not None or path.is_dir()
+    return source if is_known else replace(source, sha256=_digest(path))
 
 
 def _spaced(evidence: tuple[Evidence, ...], interval_ns: int | None) -> tuple[Evidence, ...]:
@@ -256,24 +195,6 @@ def _digest(path: Path) -> str:
         while part := stream.read(1 << 20):
             digest.update(part)
         return digest.hexdigest()
-
-
-def _check_outputs(inputs: tuple[Path, ...], outputs: tuple[Path, ...], json_file: str | None) -> None:
-    """Refuse what cannot be written before any work is done."""
-    from nitro.reports.output import SUFFIXES
-
-    for file in outputs:
-        if file.is_dir():
-            raise UsageError(f"{file}: this is a folder; name a file in it, such as {file / 'report.html'}.")
-        if _suffix(file) not in SUFFIXES:
-            known = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
-            raise UsageError(f"{file}: cannot tell the format from the suffix; use {known}.")
-    files = [*outputs, *([Path(json_file)] if json_file not in (None, "-") else [])]
-    for file in files:
-        if any(file.resolve() == given.resolve() for given in inputs):
-            raise UsageError(
-                f"{file}: this is the trace itself, or a file beside it, and never written to; choose another name."
-            )
 
 
 COMMAND = command

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nitro.commands import _checking as shared
+from nitro.commands._options import lang_option
 from nitro.config import CheckSettings
 from nitro.errors import InputError, NitroError, UsageError
 
@@ -78,7 +79,7 @@ def save(name: str, traces: tuple[Path, ...], **options: Any) -> None:
 @shared.allow_option
 @shared.scope_options
 @shared.today_option
-@shared.lang_option
+@lang_option
 def update(name: str, traces: tuple[Path, ...], **options: Any) -> None:
     """Move a baseline on to new runs, if they keep every relative budget against it.
 
@@ -180,7 +181,7 @@ def _reference_text(baseline: Baseline, day: date) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print the newest entry as it is stored.")
 @shared.store_option
 @shared.budgets_option
-@shared.lang_option
+@lang_option
 def show(name: str, as_json: bool, store_folder: Path | None, budgets_file: Path | None, lang: Language | None) -> None:
     """Show the history of a baseline."""
     from nitro.analyzer.checks import entry_bytes

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nitro.commands import _checking as shared
+from nitro.commands._options import json_option, lang_option
+from nitro.commands._runs import files_in
 from nitro.config import CheckSettings
 from nitro.errors import NitroWarning, UsageError
 
@@ -35,7 +37,7 @@ _MARK = "<!-- nitro-analyze check -->\n"
     "--github", is_flag=True, help="Print annotations for GitHub Actions, and add to the summary of the step."
 )
 @click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write Markdown, for a comment.")
-@click.option("--json", "json_file", metavar="FILE", help="Write JSON to FILE, or to standard output with '-'.")
+@json_option
 @click.option(
     "--inconclusive",
     type=click.Choice(["pass", "fail"]),
@@ -44,7 +46,7 @@ _MARK = "<!-- nitro-analyze check -->\n"
 @shared.allow_option
 @shared.scope_options
 @shared.today_option
-@shared.lang_option
+@lang_option
 def command(
     traces: tuple[Path, ...],
     budgets_file: Path | None,
@@ -62,10 +64,10 @@ def command(
 ) -> None:
     """Hold traces against budgets, and against a baseline.
 
-    Several traces are repeated runs of the same thing; one run can never show a regression against a baseline. A power
-    log, such as that of tegrastats, belongs to the trace before it. Budgets
-    stand under [[budget]] in nitro.toml; with --baseline and without budgets, the median iteration period may be 2 %
-    worse.
+    Several traces are repeated runs of the same thing; one run can never show a regression against a baseline. TRACE
+    may also be an analysis saved with `-o run.json`, or a folder of runs. A power log, such as that of tegrastats,
+    belongs to the trace before it. Budgets stand under [[budget]] in nitro.toml; with --baseline and without budgets,
+    the median iteration period may be 2 % worse.
 
     \b
     Exit code 0: every limit is kept.
@@ -76,7 +78,7 @@ def command(
     """  # noqa: D301 - click looks for the control character itself
     outputs = [file for file in (junit, markdown, Path(json_file) if json_file not in (None, "-") else None) if file]
     settings = shared.settings_of(budgets_file)
-    _check_outputs((*traces, Path(settings.file)), outputs, shared.store_of(store_folder, settings).folder)
+    _check_outputs((*files_in(traces), Path(settings.file)), outputs, shared.store_of(store_folder, settings).folder)
     made = _checked(traces, settings, baseline, store_folder, inconclusive, allow, today, scope)
     # The verdict comes first: no file that cannot be written hides it.
     if json_file == "-":

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nitro.commands import analyze as shared
-from nitro.errors import InputError, UsageError
+from nitro.commands._options import log_options, part_options, report_options, window_option
+from nitro.commands._outputs import check_outputs, suffix_of
+from nitro.commands._runs import SavedFile, digested, paths_of, runs_in
+from nitro.errors import UsageError
 
 if TYPE_CHECKING:
     from nitro.analyzer.compare import SavedRun
+    from nitro.analyzer.opening import Opened
     from nitro.analyzer.view import Scope, View
     from nitro.reports.blocks import Language
     from nitro.reports.output import Paper
 
 _SIDES = ("--before", "--after")
-_FIRST_OF_JSON = b"{"
 
 
 class _Command(click.Command):
@@ -65,7 +68,7 @@ def _ratio(_ctx: click.Context, param: click.Parameter, value: str) -> float:
     multiple=True,
     required=True,
     type=click.Path(path_type=Path),
-    metavar="TRACE...",
+    metavar="RUN...",
     help="The runs before the change.",
 )
 @click.option(
@@ -73,58 +76,13 @@ def _ratio(_ctx: click.Context, param: click.Parameter, value: str) -> float:
     multiple=True,
     required=True,
     type=click.Path(path_type=Path),
-    metavar="TRACE...",
+    metavar="RUN...",
     help="The runs after it.",
 )
-@click.option(
-    "-o",
-    "--output",
-    "outputs",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write the report as .html, .pdf, .md or .json, by suffix; may be given several times.",
-)
-@click.option("--json", "json_file", metavar="FILE", help="Write JSON to FILE, or to standard output with '-'.")
-@click.option("--csv", "csv_dir", type=click.Path(path_type=Path), metavar="DIR", help="Write the tables as CSV.")
-@click.option("--lang", type=click.Choice(["en", "ko"]), help="Language of the report; by default that of the locale.")
-@click.option("--title", help="Title of the report; by default the names of the traces.")
-@click.option("--author", help="Author, shown under the title.")
-@click.option("--paper", type=click.Choice(["a4", "letter"]), help="Paper of the PDF.  [default: a4]")
-@click.option(
-    "--template",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Your own templates, stylesheets and user.css, in front of ours.",
-)
-@click.option(
-    "--assets", type=click.Path(path_type=Path), metavar="DIR", help="Write each figure as SVG and each table as CSV."
-)
-@click.option(
-    "--window",
-    type=click.Choice(["auto", "all"]),
-    default="auto",
-    show_default=True,
-    help="auto: the repeated iterations without warm-up; all: first to last GPU operation.",
-)
-@click.option("--nvtx", metavar="NAME", help="NVTX ranges that are the iterations; * matches anything.")
-@click.option(
-    "--device",
-    "device_ids",
-    multiple=True,
-    type=int,
-    callback=shared._or_none,
-    help="Look at this GPU only; may be repeated.",
-)
-@click.option(
-    "--pid",
-    "pids",
-    multiple=True,
-    type=int,
-    callback=shared._or_none,
-    help="Look at this process only; may be repeated.",
-)
-@click.option("--batch", type=click.IntRange(min=1), help="Items per iteration, on both sides.")
+@report_options
+@window_option
+@part_options
+@log_options
 @click.option("--mapping", type=click.Path(path_type=Path), metavar="FILE", help="Kernels that belong together (TOML).")
 @click.option(
     "--allow",
@@ -157,47 +115,65 @@ def command(
     allow: tuple[str, ...],
     threshold: float,
     is_paired: bool,
+    clock_offset_ns: int | None,
+    log_interval_ns: int | None,
     **scope: Any,
 ) -> None:
     """Compare two sides: where the change came from, exactly, and whether it is real.
 
-    TRACE is an nsys SQLite export, plain or compressed (xz, gz, zst), or an analysis saved with `-o run.json`, which
-    gives the waterfall and the verdict but kernels by name alone. Name several runs a side where you have them: one run
-    does not tell how much runs differ by themselves. Exit code 4: the sides cannot be compared.
+    RUN is an nsys SQLite export, plain or compressed (xz, gz, zst), or an analysis saved with `-o run.json`, which
+    gives the waterfall and the verdict but kernels by name alone; or a folder of such files. A power log behind a trace
+    is of the same run, and gives its energy. Name several runs a side where you have them: one run does not tell how
+    much runs differ by themselves. Exit code 4: the sides cannot be compared.
 
     \b
     nitro-analyze compare --before eager*.sqlite --after graph*.sqlite -o report.html
+    nitro-analyze compare --before a.sqlite a_power.csv --after b.sqlite b_power.csv
     """  # noqa: D301 - click wants the character itself
-    from rich.console import Console
+    from nitro.reports.renderers.svg import Drawer
 
-    from nitro.analyzer.compare import compare
-    from nitro.analyzer.view import Scope
-    from nitro.reports import comparison as report
-    from nitro.reports import output
-
-    shared._check_outputs((*before, *after), outputs, json_file)
-    _check_places([*outputs, *([Path(json_file)] if json_file not in (None, "-") else [])], mapping)
-    settings = shared._settings(lang, title, author, paper, template)
-    wanted = Scope(**scope)
-    kernels = None if mapping is None else _mapping(mapping)
-    suffixes = [file.suffix.lower() for file in outputs]
+    suffixes = [suffix_of(file) for file in outputs]
     is_written = bool(outputs or json_file)
     with ExitStack() as stack:
-        drawer = stack.enter_context(output.drawing()) if assets or ".pdf" in suffixes else None
+        # What draws for paper takes a second to start, and may do so while the rest is imported and compared.
+        drawer = stack.enter_context(Drawer()) if assets or ".pdf" in suffixes else None
+        from rich.console import Console
+
+        from nitro.analyzer.compare import compare
+        from nitro.analyzer.view import Scope
+        from nitro.reports import comparison as report
+        from nitro.reports import output
+
+        places = (outputs, json_file, (csv_dir, assets), mapping)
+        check_outputs((*before, *after), *places)
+        settings = shared._settings(lang, title, author, paper, template)
+        wanted = Scope(**scope)
+        kernels = None if mapping is None else _mapping(mapping)
+        if drawer is not None and ".pdf" in suffixes:
+            drawer.press.get_ready()
         with Console(stderr=True).status("Comparing"):
-            sides = [[_run(path, wanted, with_digest=is_written) for path in side] for side in (before, after)]
+            given = [runs_in(side) for side in (before, after)]
+            # Again, now that it is known which files a folder or a pattern stands for.
+            check_outputs([path for side in given for run in side for path in paths_of(run)], *places)
+            _check_logs(given, clock_offset_ns, log_interval_ns)
+            _check_parts(given, wanted)
+            sides = [
+                [_run(run, wanted, clock_offset_ns, log_interval_ns, with_digest=is_written) for run in side]
+                for side in given
+            ]
             made = compare(sides[0], sides[1], mapping=kernels, threshold=threshold, allow=allow, is_paired=is_paired)
-        if assets is not None or any(suffix in output.FORMATS for suffix in suffixes):
-            documents = report.ComparisonDocuments(made, settings, drawer)
-            for file, suffix in zip(outputs, suffixes, strict=True):
-                if suffix in output.FORMATS:
-                    output.write_file(file, output.FORMATS[suffix](documents))
-            if assets is not None:
-                documents.write_assets(assets)
-        json_files = [file for file, suffix in zip(outputs, suffixes, strict=True) if suffix not in output.FORMATS]
-        json_files += [Path(json_file)] if json_file not in (None, "-") else []
-        for file in json_files:
-            output.write_file(file, report.comparison_json(made))
+        documents = report.ComparisonDocuments(made, settings, drawer)
+        # Everything is drawn before anything is written: where one output cannot be drawn, none is there.
+        drawn = [
+            output.FORMATS[suffix](documents) if suffix in output.FORMATS else report.comparison_json(made)
+            for suffix in suffixes
+        ]
+        for file, content in zip(outputs, drawn, strict=True):
+            output.write_file(file, content)
+        if json_file is not None and json_file != "-":
+            output.write_file(Path(json_file), report.comparison_json(made))
+        if assets is not None:
+            documents.write_assets(assets)
         if csv_dir is not None:
             report.write_comparison_csv(csv_dir, made)
         # Printed last: who reads only the head of it, as in `| head`, ends this program.
@@ -207,54 +183,42 @@ def command(
             report.print_comparison(made, sys.stdout, settings.language)
 
 
-def _check_places(files: list[Path], mapping: Path | None) -> None:
-    """Refuse outputs that cannot be written, all of them before any is, and the mapping as one of them."""
-    for file in files:
-        if mapping is not None and file.resolve() == mapping.resolve():
-            raise UsageError(f"{file}: this is the mapping, and never written to; choose another name.")
-        folder = file.resolve().parent
-        if not folder.is_dir():
-            raise UsageError(f"{file}: there is no folder {file.parent}; make it first, or choose another place.")
+def _check_logs(
+    sides: Sequence[Sequence[Opened | SavedFile]], clock_offset_ns: int | None, log_interval_ns: int | None
+) -> None:
+    has_log = any(not isinstance(run, SavedFile) and run.evidence for side in sides for run in side)
+    if not has_log and (clock_offset_ns, log_interval_ns) != (None, None):
+        raise UsageError("--clock-offset and --log-interval are about a log beside a trace; give one too.")
 
 
-def _run(path: Path, scope: Scope, *, with_digest: bool) -> View | SavedRun:
-    """Open a trace, or an analysis that was saved as JSON."""
+def _check_parts(sides: Sequence[Sequence[Opened | SavedFile]], scope: Scope) -> None:
+    saved = next((run for side in sides for run in side if isinstance(run, SavedFile)), None)
+    if saved is not None and (scope.nvtx, scope.device_ids, scope.pids) != (None, None, None):
+        raise UsageError(
+            f"{saved.path}: --nvtx, --device and --pid choose a part of a trace, and this is a saved analysis; give "
+            "them when it is saved."
+        )
+
+
+def _run(
+    run: Opened | SavedFile,
+    scope: Scope,
+    clock_offset_ns: int | None,
+    log_interval_ns: int | None,
+    *,
+    with_digest: bool,
+) -> View | SavedRun:
+    """Return a run as it is compared: a trace seen through its window, or a saved analysis."""
     from nitro.analyzer.analysis import check_scope
-    from nitro.analyzer.evidence import Evidence
-    from nitro.analyzer.opening import open_input
+    from nitro.analyzer.compare import read_saved
     from nitro.analyzer.view import View
 
-    if _is_saved(path):
-        from nitro.analyzer.compare.saved import read_saved
-
-        return read_saved(path)
-    opened = open_input(path)
-    trace = opened.as_trace() if isinstance(opened, Evidence) else opened
-    if trace is None:
-        raise InputError(
-            f"{path}: this is {opened.source.format} data, and compare reads traces and saved analyses alone; leave it "
-            "out."
-        )
-    if with_digest and path.is_file():
-        trace = replace(trace, source=replace(trace.source, sha256=shared._digest(path)))
-    view = View(trace, scope)
+    if isinstance(run, SavedFile):
+        return read_saved(run.path)
+    opened = digested(run) if with_digest else run
+    view = View(opened.trace, scope, shared._spaced(opened.evidence, log_interval_ns), clock_offset_ns)
     check_scope(view)
     return view
-
-
-def _is_saved(path: Path) -> bool:
-    """Whether a file is JSON that is not the trace of a profiler."""
-    from nitro.analyzer.opening import all_readers, head_of_input
-
-    try:
-        with path.open("rb") as stream:
-            if not stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_FIRST_OF_JSON):
-                return False
-    except OSError:
-        # Who opens it as a trace says what is wrong with it.
-        return False
-    head = head_of_input(path)
-    return not any(reader.recognises(head) for reader in all_readers())
 
 
 def _mapping(path: Path) -> dict[str, str]:

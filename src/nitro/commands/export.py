@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from nitro.commands import _options as options
 from nitro.commands import analyze as shared
 from nitro.errors import UsageError
 
@@ -32,20 +34,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Write every table as Parquet into a new or empty folder, which is an input again.",
 )
-@click.option(
-    "--clock-offset",
-    "clock_offset_ns",
-    callback=shared._time_ns,
-    metavar="TIME",
-    help="Add this to the times of a log beside the trace, as 1.5s or -200ms.",
-)
-@click.option(
-    "--log-interval",
-    "log_interval_ns",
-    callback=shared._time_ns,
-    metavar="TIME",
-    help="Time between the lines of a log without times.  [default: 1s, as of tegrastats]",
-)
+@options.log_options
 def COMMAND(  # noqa: N802
     inputs: tuple[Path, ...],
     perfetto: Path | None,
@@ -62,13 +51,13 @@ def COMMAND(  # noqa: N802
     _check(inputs, perfetto, parquet)
     from rich.console import Console
 
-    from nitro.analyzer import open_inputs
+    from nitro.commands._inputs import open_inputs
 
     opened = open_inputs(inputs)
     if len(opened) > 1:
         raise UsageError("export takes one trace and what was recorded beside it; run it once for each trace.")
     one = opened[0]
-    _check_evidence(one, perfetto, clock_offset_ns, log_interval_ns)
+    one = _exportable(one, inputs, perfetto, clock_offset_ns, log_interval_ns)
     # What was written is said on stderr, since the trace itself may go to a pipe.
     if perfetto is not None:
         with Console(stderr=True).status(f"Writing {perfetto.name}"):
@@ -95,16 +84,25 @@ def _check(inputs: tuple[Path, ...], perfetto: Path | None, parquet: Path | None
             )
 
 
-def _check_evidence(one: Opened, perfetto: Path | None, clock_offset_ns: int | None, interval_ns: int | None) -> None:
+def _exportable(
+    one: Opened, inputs: Sequence[Path], perfetto: Path | None, clock_offset_ns: int | None, interval_ns: int | None
+) -> Opened:
+    """Return the trace and its power logs; what else a bundle holds is left out, what was named is refused."""
+    from nitro.analyzer.bundle import is_bundle
     from nitro.analyzer.power_log import PowerLog
 
     if not one.evidence and (clock_offset_ns, interval_ns) != (None, None):
         raise UsageError("--clock-offset and --log-interval are about a log beside the trace; give one too.")
-    if one.evidence and perfetto is None:
-        raise UsageError(f"{one.paths[1]}: Parquet holds the tables of the trace alone; leave it out.")
+    kept = []
     for entry, path in zip(one.evidence, one.paths[1:], strict=True):
-        if not isinstance(entry, PowerLog):
+        is_named = path in inputs and not is_bundle(path)
+        if is_named and perfetto is None:
+            raise UsageError(f"{path}: Parquet holds the tables of the trace alone; leave it out.")
+        if is_named and not isinstance(entry, PowerLog):
             raise UsageError(f"{path}: of what lies beside a trace, export writes power logs alone; leave it out.")
+        if isinstance(entry, PowerLog):
+            kept.append((entry, path))
+    return replace(one, evidence=tuple(e for e, _ in kept), paths=(one.paths[0], *(path for _, path in kept)))
 
 
 def _export_perfetto(one: Opened, file: Path, clock_offset_ns: int | None, interval_ns: int | None) -> str:

@@ -46,8 +46,8 @@ def command(trace: Path, reports: tuple[str, ...], form: str) -> None:
     A report that the trace cannot answer is named on standard error, and the exit code stays 0; as CSV it is then
     the header alone, as JSON an empty array. Several reports are separated by an empty line.
     """
-    from nitro.analyzer import open_trace
     from nitro.analyzer.stats import find_report, known_reports
+    from nitro.commands._inputs import open_trace
     from nitro.reports import stats_text
 
     names = [name.strip() for given in reports for name in given.split(",")] or list(known_reports())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nitro.commands import _checking as shared
+from nitro.commands._options import json_option, lang_option
 
 if TYPE_CHECKING:
     from nitro.analyzer.checks import Trend
@@ -20,14 +21,15 @@ if TYPE_CHECKING:
 # History of the format of the JSON, one line a version:
 # 1: first version.
 FORMAT_VERSION = 1
-_COLUMNS = ("metric", "by", "device_id", "nvtx", "unit", "entry", "kind", "day", "label", "value", "new_level")
+_COLUMNS = ("metric", "by", "device_id", "nvtx", "gpu", "unit", "entry", "kind", "day", "label", "value", "new_level")
 
 
 @click.command("trend")
 @click.argument("name")
 @click.argument("metrics", nargs=-1, required=True, metavar="METRIC...")
 @click.option("--nvtx", metavar="PATH", help="NVTX ranges whose metrics are meant; * matches anything.")
-@click.option("--device", type=click.IntRange(min=0), help="Look at this GPU only.")
+@click.option("--device", type=click.IntRange(min=0), help="Look at the GPU with this number only.")
+@click.option("--gpu", metavar="NAME", help="Look at runs on GPUs of this name only; * matches anything.")
 @click.option(
     "--per",
     type=click.Choice(["iteration", "window"]),
@@ -35,16 +37,17 @@ _COLUMNS = ("metric", "by", "device_id", "nvtx", "unit", "entry", "kind", "day",
     show_default=True,
     help="How totals of the window are given.",
 )
-@click.option("--json", "json_file", metavar="FILE", help="Write JSON to FILE, or to standard output with '-'.")
+@json_option
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), metavar="FILE", help="Write every run as CSV.")
 @shared.store_option
 @shared.budgets_option
-@shared.lang_option
+@lang_option
 def command(
     name: str,
     metrics: tuple[str, ...],
     nvtx: str | None,
     device: int | None,
+    gpu: str | None,
     per: str,
     json_file: str | None,
     csv_file: Path | None,
@@ -54,8 +57,8 @@ def command(
 ) -> None:
     """Show a metric over the history of a baseline, and where its level changed.
 
-    METRIC is an id of the JSON, or ID:PART for a part of it, such as iteration_period:p50. Changes of level are looked
-    for from 20 runs on.
+    METRIC is an id of the JSON, or ID:PART for a part of it, such as iteration_period:p50. Runs on GPUs of different
+    names are shown apart. Changes of level are looked for from 20 runs on.
 
     \b
     nitro-analyze trend main iteration_period:p50 gpu_idle
@@ -65,7 +68,9 @@ def command(
     from nitro.reports.checks.report import trend_report
 
     baseline = shared.store_of(store_folder, shared.settings_of(budgets_file)).read(name)
-    found = [trend for metric in metrics for trend in trends(baseline, metric, nvtx=nvtx, device=device, per=per)]
+    found = [
+        trend for metric in metrics for trend in trends(baseline, metric, nvtx=nvtx, device=device, gpu=gpu, per=per)
+    ]
     if json_file not in (None, "-"):
         output.write_file(Path(str(json_file)), _json(name, found))
     if csv_file is not None:
@@ -90,7 +95,7 @@ def _csv(found: Sequence[Trend]) -> bytes:
     for trend in found:
         key = trend.key
         levels = {id(trend.known[change.at]) for change in trend.change_points}
-        head = (key.metric, key.by, key.device_id if key.device_id >= 0 else "", key.nvtx, trend.gauge.unit)
+        head = (key.metric, key.by, key.device_id if key.device_id >= 0 else "", key.nvtx, trend.gpu, trend.gauge.unit)
         for point in trend.points:
             tail = (point.entry, point.kind, point.day.isoformat(), point.label, point.value)
             writer.writerow((*head, *tail, int(id(point) in levels)))

@@ -151,6 +151,14 @@ class TestFusion:
             "but 50 µs came back as synchronization in text > encode"
         )
 
+    def test_what_came_back_is_told_once(self) -> None:
+        comparison = compare([loop(UNFUSED)], [loop(FUSED_SYNC)])
+        sentences = comparison.devices[0].story
+        # 50 us of 260 are far more than the 1 % that has a sentence of its own.
+        assert abs(delta(comparison, "synchronization")) > 0.1 * comparison.devices[0].waterfall.before.mean_period_ns
+        assert [sentence.key for sentence in sentences if "synchronization" in sentence.text] == ["work"]
+        assert story(comparison)["work"].delta_ns == 15 * US + 10
+
     def test_a_gain_is_an_improvement_and_a_loss_a_regression_with_five_runs_a_side(self) -> None:
         before = runs(UNFUSED)
         faster = compare(before, runs(FUSED, (1.001, 0.998, 1.003, 0.996, 1.0)))
@@ -340,6 +348,16 @@ class TestRefusals:
 
     def test_runs_without_iterations_are_refused(self) -> None:
         self.refused(trace(kernels=[(0, 10), (20, 50)]), trace(kernels=[(0, 10), (20, 60)]), "iterations")
+
+    @pytest.mark.parametrize("key", ["power_mode", "model", "precision"])
+    def test_what_bundles_tell_is_held_against_each_other(self, key: str) -> None:
+        told = {"one": UNFUSED, "other": FUSED}
+        sides = [replace(loop(items), capture=Capture(options={key: value})) for value, items in told.items()]
+        with pytest.raises(NotComparable, match=rf"differs \(one and other\).*--allow {key}"):
+            compare([sides[0]], [sides[1]])
+        assert [reason.key for reason in compare([sides[0]], [sides[1]], allow=[key]).reasons] == [key]
+        # What only one side tells is no reason.
+        assert compare([sides[0]], [loop(FUSED)]).reasons == ()
 
     def test_another_batch_is_refused(self) -> None:
         built = loop(UNFUSED)

@@ -283,6 +283,70 @@ class TestNumbers:
             effect(flat(*before), flat(*after), **options)
 
 
+class TestMeasurementError:
+    """Values that may be off by a share, all of a side alike; three runs that differ by 0.1 %."""
+
+    RUNS = (0.999, 1.0, 1.001)
+
+    def made(self, ratio: float, error: tuple[float, float] | None) -> Effect:
+        before, after = (flat(*(10 * factor * run for run in self.RUNS)) for factor in (1, ratio))
+        return effect(before, after, measurement_error=error)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(
+        ("ratio", "errors", "expected"),
+        [
+            (1.05, None, "regression"),
+            (1.05, (0.0, 0.0), "regression"),
+            (1.05, (0.01, 0.01), "regression"),
+            (1.05, (0.02, 0.02), "inconclusive"),
+            (0.95, (0.02, 0.02), "inconclusive"),
+            (0.90, (0.02, 0.02), "improvement"),
+            (1.001, None, "no_meaningful_difference"),
+            (1.001, (0.005, 0.005), "no_meaningful_difference"),
+            (1.001, (0.01, 0.01), "inconclusive"),
+        ],
+    )
+    def test_a_verdict_holds_wherever_the_values_are(
+        self, ratio: float, errors: tuple[float, float] | None, expected: str
+    ) -> None:
+        assert self.made(ratio, errors).verdict == expected
+
+    @given(
+        st.floats(0.8, 1.25), st.floats(0, 0.2), st.floats(0, 0.2), st.floats(-1, 1), st.floats(-1, 1)
+    )  # fmt: skip
+    @settings(max_examples=200, deadline=None)
+    def test_it_is_true_of_the_true_values(
+        self, ratio: float, off_before: float, off_after: float, where: float, there: float
+    ) -> None:
+        """Whatever the true values are within their bounds, exact measurement would never say the contrary."""
+        said = self.made(ratio, (off_before, off_after)).verdict
+        true_ratio = ratio * (1 + there * off_after) / (1 + where * off_before)
+        if said == "regression":
+            assert true_ratio > 1.02
+        elif said == "improvement":
+            assert true_ratio < 1 / 1.02
+        elif said == "no_meaningful_difference":
+            assert 1 / 1.0201 < true_ratio < 1.0201
+
+    def test_the_interval_is_that_of_the_runs_alone(self) -> None:
+        exact, off = self.made(1.05, None), self.made(1.05, (0.02, 0.02))
+        assert off.interval == exact.interval
+        assert off.to_dict()["measurement_error"] == [0.02, 0.02]
+        assert exact.to_dict()["measurement_error"] is None
+
+    def test_more_runs_are_not_asked_for_where_they_would_not_help(self) -> None:
+        made = self.made(1.03, (0.02, 0.02))
+        assert made.runs_to_decide is None
+        assert "which more runs do not lessen" in verdict_sentence(made)
+        assert "2 % before and 2 % after" in verdict_sentence(made)
+
+    def test_a_value_that_may_be_off_by_all_of_itself_says_nothing(self) -> None:
+        made = self.made(5.0, (1.0, 0.0))
+        assert made.verdict == "inconclusive"
+        assert made.smallest_effect is not None
+        assert math.isfinite(made.smallest_effect)
+
+
 class TestBootstrap:
     def test_the_seed_fixes_it(self) -> None:
         generator = np.random.default_rng(2)

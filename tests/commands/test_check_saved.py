@@ -1,0 +1,176 @@
+"""`check` and `baseline` with saved analyses: the same judgement as of the traces, with every exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builders import call, gpu, trace, write_nsys_sqlite
+from power_runs import write_log, write_run
+from recorded_runs import nitro, record, record_side
+
+BUDGETS = """
+[[budget]]
+metric = "iteration_period"
+by = "p50"
+max = "{limit}"
+owner = "us"
+reason = "a test"
+
+[[budget]]
+metric = "iteration_period"
+by = "p50"
+max_regression = "2 %"
+owner = "us"
+reason = "a test"
+"""
+
+
+def save(folder: Path, traces: list[Path]) -> list[Path]:
+    for path in traces:
+        nitro(path, "-o", path.with_suffix(".json"), cwd=folder)
+    return [path.with_suffix(".json") for path in traces]
+
+
+def judged(folder: Path, *arguments: str | Path, code: int = 0) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads(nitro("check", *arguments, "--json", "-", cwd=folder, code=code).stdout)
+    return made
+
+
+def statuses(made: dict[str, Any]) -> list[str]:
+    return [judgement["status"] for judgement in made["judgements"]]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A baseline of five traces with periods of 10 ms, and budgets of which the first is 12 ms."""
+    nitro("baseline", "save", "main", *record_side(tmp_path, "base"), cwd=tmp_path)
+    (tmp_path / "nitro.toml").write_text('[check]\nbaseline = "main"\n' + BUDGETS.format(limit="12 ms"))
+    return tmp_path
+
+
+def test_they_pass_as_their_traces_do(project: Path) -> None:
+    traces = record_side(project, "same")
+    traced, known = judged(project, *traces), judged(project, *save(project, traces))
+    assert statuses(known) == ["pass", "pass"]
+    for mine, theirs in zip(known["judgements"], traced["judgements"], strict=True):
+        assert mine == theirs
+    assert [reason["key"] for reason in known["reasons"] if reason["level"] == "refuse"] == []
+
+
+def test_a_regression_is_1(project: Path) -> None:
+    made = judged(project, *save(project, record_side(project, "slow", period_ms=10.8)), code=1)
+    assert statuses(made) == ["pass", "fail"]
+
+
+def test_a_limit_that_is_exceeded_is_1(project: Path) -> None:
+    made = judged(project, *save(project, record_side(project, "slow", period_ms=13)), code=1)
+    assert statuses(made) == ["fail", "fail"]
+
+
+def test_a_part_of_it_is_wrong_usage(project: Path) -> None:
+    (file,) = save(project, [record(project / "one.sqlite")])
+    done = nitro("check", file, "--device", "0", cwd=project, code=2)
+    assert "choose a part of a trace, and this is a saved analysis" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda known: known.pop("window"), "is no analysis of nitro-analyze, since it has no 'window'"),
+        (lambda known: known["window"].pop("start_ns"), "is damaged"),
+        (lambda known: known.update(format_version=99), "has format 99"),
+        (lambda known: known.update(measurements=[]), "is damaged"),
+    ],
+)
+def test_a_damaged_one_is_3(project: Path, change: Any, sentence: str) -> None:
+    (file,) = save(project, [record(project / "one.sqlite")])
+    known = json.loads(file.read_text())
+    change(known)
+    file.write_text(json.dumps(known))
+    done = nitro("check", file, cwd=project, code=3)
+    assert sentence in done.stderr
+    assert done.stderr.count("\n") == 1
+    file.write_text(file.read_text()[:500])
+    assert "this is not JSON" in nitro("check", file, cwd=project, code=3).stderr
+
+
+def test_one_of_a_trace_without_gpu_work_is_3(project: Path) -> None:
+    write_nsys_sqlite(project / "idle.sqlite", trace(kernels=[], api_calls=[call(0, 10)], devices=[gpu(0)]))
+    (file,) = save(project, [project / "idle.sqlite"])
+    done = nitro("check", file, cwd=project, code=3)
+    assert "idle.sqlite: the trace has no GPU operation, so nothing can be judged" in done.stderr
+
+
+def test_what_it_does_not_hold_is_3(project: Path) -> None:
+    (project / "nitro.toml").write_text(
+        '[[budget]]\nmetric = "energy_per_iteration"\nmax = "5 J"\nowner = "us"\nreason = "a test"\n'
+    )
+    made = judged(project, *save(project, [record(project / "one.sqlite")]), code=3)
+    assert statuses(made) == ["not_measured"]
+    assert "power is not part of an nsys trace" in made["judgements"][0]["reason"]
+
+
+def test_another_gpu_is_4(project: Path) -> None:
+    made = judged(project, *save(project, record_side(project, "other", device="Other GPU")), code=4)
+    assert statuses(made) == ["pass", "not_comparable"]
+
+
+def test_the_same_capture_twice_is_4(project: Path) -> None:
+    first, *_ = save(project, [record(project / "one.sqlite")])
+    (project / "copy.json").write_bytes(first.read_bytes())
+    made = judged(project, first, "copy.json", code=4)
+    assert "stands twice on a side" in made["judgements"][0]["reason"]
+
+
+def test_a_folder_of_runs_is_never_written_into_one_of_them(project: Path) -> None:
+    (project / "new").mkdir()
+    traces = record_side(project / "new", "same")
+    assert statuses(judged(project, "new")) == ["pass", "pass"]
+    for file in save(project, traces):
+        file.rename(project / file.name)
+    content = traces[0].read_bytes()
+    done = nitro("check", "new", "--junit", traces[0], cwd=project, code=2)
+    assert "never written to" in done.stderr
+    assert traces[0].read_bytes() == content
+
+
+def test_a_baseline_of_saved_analyses_holds_the_same_values(project: Path) -> None:
+    traces = [project / f"base_{number}.sqlite" for number in range(5)]
+    nitro("baseline", "save", "saved", *save(project, traces), cwd=project)
+    stored = [
+        json.loads(next((project / ".nitro" / "baselines" / name).glob("*.json")).read_text())
+        for name in ("main", "saved")
+    ]
+    assert stored[0]["values"] == stored[1]["values"]
+    assert stored[0]["runs"][0]["facts"] | {"recorded": None} == stored[1]["runs"][0]["facts"]
+    new = record_side(project, "same")
+    assert statuses(judged(project, *new, "--baseline", "saved")) == ["pass", "pass"]
+
+
+def test_energy_can_be_budgeted(tmp_path: Path) -> None:
+    """20 W over periods of 500 ms: 10 J an iteration, 1.25 J an item."""
+    for number in range(3):
+        write_run(tmp_path / f"run_{number}.sqlite", number)
+        write_log(tmp_path / f"run_{number}.csv", 20.0 + number / 100)
+    traces = [f"run_{number}.{kind}" for number in range(3) for kind in ("sqlite", "csv")]
+    nitro("baseline", "save", "main", *traces, "--batch", "8", cwd=tmp_path)
+    budget = '[[budget]]\nmetric = "energy_per_item"\n{limit}\nowner = "us"\nreason = "a battery"\n'
+    for limit, code, status in (
+        ('max = "1.3 J"', 0, "pass"),
+        ('max = "1200 mJ"', 1, "fail"),
+        ('max_regression = "3 %"', 0, "pass"),
+    ):
+        (tmp_path / "nitro.toml").write_text(budget.format(limit=limit))
+        made = judged(tmp_path, *traces, "--batch", "8", "--baseline", "main", code=code)
+        assert statuses(made) == [status]
+        assert made["judgements"][0]["value"] == pytest.approx(20.01 * 0.5 / 8, rel=1e-9)
+    for number in range(3):
+        write_log(tmp_path / f"run_{number}.csv", 22.0 + number / 100)
+        nitro(f"run_{number}.sqlite", f"run_{number}.csv", "--batch", "8", "-o", f"{number}.json", cwd=tmp_path)
+    made = judged(tmp_path, "0.json", "1.json", "2.json", "--baseline", "main", code=1)
+    assert made["judgements"][0]["effect"]["verdict"] == "regression"
+    assert made["judgements"][0]["effect"]["ratio"] == pytest.approx(1.1, rel=1e-3)
