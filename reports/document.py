@@ -20,7 +20,13 @@ _SHORT = 12
 _LONGEST_ON_PAPER = 150
 # How many narrow letters of a table fit side by side on the paper, and how few a column of text can do with.
 _CELLS_ON_PAPER = 118
-_LEAST_FLEXIBLE = 38
+_LEAST_FLEXIBLE = 19
+# The room between two columns, in such letters.
+_CELLS_BETWEEN = 2
+# How much wider a letter is in a head.
+_BOLD = 1.2
+# Where a line of text may end.
+_BREAKS = re.compile(r"\s+|(?<=-)")
 _UNIT = re.compile(r"(?<=\d) (?=%|(?:[mµn]?s|[KMGT]?i?B|[kMGT]?Hz|[kMGT]?B/s|x)\b)")
 _SUMMARY_SECTIONS = ("summary", "next_steps")
 Values = dict[str, Any]
@@ -130,7 +136,7 @@ class Document:
             "title": printable(block.title),
             "columns": [
                 {"title": printable(c.title), "align": c.align, "flexible": c.flexible, "percent": f"{share:.1f}"}
-                for c, share in zip(block.columns, _shares(block.columns, kept), strict=True)
+                for c, share in zip(block.columns, shares_of_width(block.columns, kept), strict=True)
             ],
             "rows": [
                 {
@@ -220,24 +226,38 @@ class Document:
         return key if self._ids[key] == 1 else f"{key}-{self._ids[key]}"
 
 
-def _shares(columns: tuple[blocks.Column, ...], rows: tuple[tuple[str, ...], ...]) -> list[float]:
+def shares_of_width(columns: tuple[blocks.Column, ...], rows: tuple[tuple[str, ...], ...]) -> list[float]:
     """Return the part of the width, in percent, that each column of a table on paper gets.
 
-    Numbers get what they need, flexible columns share the rest by the length of their text.
+    Every column first gets what it cannot do without: numbers, which stand on one line, all of themselves; text its
+    longest word; flexible columns, which hold long names, a few letters. What is then left is shared by what each would
+    still take, and what nobody needs goes to the flexible ones.
     """
-    needed = [
-        max((cell_len(cell) for cell in (column.title, *(row[index] for row in rows))), default=0) + 2
-        for index, column in enumerate(columns)
+    cells = [(column.title, *(row[index] for row in rows)) for index, column in enumerate(columns)]
+    least = [_least(column, texts) for column, texts in zip(columns, cells, strict=True)]
+    wanted = [
+        min(max(_BOLD * cell_len(head), 0, *map(cell_len, texts)) + _CELLS_BETWEEN, _CELLS_ON_PAPER)
+        for head, *texts in cells
     ]
+    missing = [max(most - size, 0) for size, most in zip(least, wanted, strict=True)]
+    spare = max(_CELLS_ON_PAPER - sum(least), 0) / max(sum(missing), 1)
+    widths = [size + min(spare, 1) * more for size, more in zip(least, missing, strict=True)]
     flexible = [index for index, column in enumerate(columns) if column.flexible]
-    fixed = sum(size for index, size in enumerate(needed) if index not in flexible)
-    room = max(_CELLS_ON_PAPER - fixed, _LEAST_FLEXIBLE * min(len(flexible), 2))
-    wanted = sum(min(needed[index], _CELLS_ON_PAPER) for index in flexible)
-    widths = [
-        room * min(size, _CELLS_ON_PAPER) / wanted if index in flexible else float(size)
-        for index, size in enumerate(needed)
-    ]
+    unused = max(_CELLS_ON_PAPER - sum(widths), 0)
+    for index in flexible:
+        widths[index] += unused / len(flexible)
     return [100 * width / sum(widths) for width in widths]
+
+
+def _least(column: blocks.Column, texts: tuple[str, ...]) -> int:
+    """Return the fewest letters that a column can do with, those between it and the next included."""
+    title, *cells = texts
+    if column.flexible:
+        size = min(_LEAST_FLEXIBLE, max(map(cell_len, texts)))
+    else:
+        parts = cells if column.align == "right" else [word for cell in cells for word in _BREAKS.split(cell)]
+        size = max((cell_len(part) for part in (*title.split(), *parts)), default=0)
+    return size + _CELLS_BETWEEN
 
 
 def _pairs(rows: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -7,8 +7,10 @@ import re
 import subprocess
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from fontTools.pens.boundsPen import BoundsPen  # type: ignore[import-untyped]
 from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
@@ -30,6 +32,7 @@ POINTS = {"a4": (595.3, 841.9), "letter": (612.0, 792.0)}
 EDGE, SIDE, TOP, BOTTOM = 5, 16, 19, 17
 _STREAM = re.compile(rb"stream\r?\n(.*?)\r?\nendstream", re.DOTALL)
 _TEXT = re.compile(rb"BT\b(.*?)\bET\b", re.DOTALL)
+_WORD = re.compile(r'<word xMin="([-\d.]+)" yMin="([-\d.]+)" xMax="([-\d.]+)" yMax="([-\d.]+)">(.*?)</word>')
 _FONT_OR_GLYPHS = re.compile(rb"/(\S+) [-\d.]+ Tf|<([0-9A-Fa-f]+)>")
 
 languages = pytest.mark.parametrize("language", ["en", "ko"])
@@ -51,6 +54,32 @@ def assert_pages_keep_their_margins(printed: Printed) -> None:
 @languages
 def test_pages_are_filled_and_stay_inside_their_margins(press: Press, trace_name: str, language: str) -> None:
     assert_pages_keep_their_margins(press(trace_name, language))
+
+
+def words_over_words(file: Path) -> list[tuple[int, str, str]]:
+    """Return the number of the page and the words, for every two words that are printed over each other."""
+    found = []
+    listed = subprocess.run(["pdftotext", "-bbox", file, "-"], capture_output=True, text=True, check=True).stdout
+    for number, page in enumerate(listed.split("<page ")[1:], start=1):
+        rows = _WORD.findall(page)
+        left, top, right, bottom = np.array([row[:4] for row in rows], dtype=float).reshape(-1, 4).T
+        width = np.minimum.outer(right, right) - np.maximum.outer(left, left)
+        height = np.minimum.outer(bottom, bottom) - np.maximum.outer(top, top)
+        is_over = (width > 1) & (height > 0.4 * np.minimum.outer(bottom - top, bottom - top))
+        found += [(number, rows[one][4], rows[two][4]) for one, two in np.argwhere(np.triu(is_over, 1))]
+    return found
+
+
+@languages
+def test_no_word_is_printed_over_another(press: Press, trace_name: str, language: str) -> None:
+    assert words_over_words(press(trace_name, language).file) == []
+
+
+def test_words_over_words_are_noticed(tmp_path: Path) -> None:
+    weasyprint = pytest.importorskip("weasyprint")
+    file = tmp_path / "over.pdf"
+    weasyprint.HTML(string="<p>below<p style='margin-top: -2em'>above<p>apart").write_pdf(file)
+    assert [words for _, *words in words_over_words(file)] == [["below", "above"]]
 
 
 def fonts(reader: PdfReader) -> dict[str, Any]:
