@@ -48,8 +48,8 @@ def arguments() -> argparse.Namespace:
 
 
 def show(path: Path) -> None:
-    from nitro.fused_kernels.study import summarise, summary_text, table
     from nitro.fused_kernels.study_store import read_document
+    from nitro.fused_kernels.study_summary import summarise, summary_text, table
 
     results, _ = read_document(path)
     print(table(results), summary_text(summarise(results)), sep="\n")
@@ -68,17 +68,9 @@ def measure_all(chosen: argparse.Namespace) -> bool:
 
     from nitro.fused_kernels import open_runtime
     from nitro.fused_kernels.compile_queue import CompileQueue
-    from nitro.fused_kernels.study import (
-        Lab,
-        measure,
-        most_telling_first,
-        screen_all,
-        subjects,
-        summarise,
-        summary_text,
-        table,
-    )
+    from nitro.fused_kernels.study import Lab, measure, most_telling_first, screen_all, subjects
     from nitro.fused_kernels.study_store import CaseFiles, document, identity_of, protocol_of, read_document
+    from nitro.fused_kernels.study_summary import summarise, summary_text, table
     from nitro.fused_kernels.tuner import write_whole
     from nitro.fused_kernels.vendor import open_library
 

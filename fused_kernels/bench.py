@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, cast
 
@@ -209,8 +210,9 @@ def balanced(
     ratio: float,
     *,
     executor: Executor | None = None,
+    beside: AbstractContextManager[object] | None = None,
 ) -> Problem:
-    """Return the second problem, scaled to take `ratio` times as long as the first.
+    """Return the second problem, scaled to take `ratio` times as long as the first, both beside something or nothing.
 
     Raises:
         UsageError: the second problem is compute-bound, where the shape is the layer's.
@@ -218,7 +220,7 @@ def balanced(
     first, second = problems
     alone = (Candidate("first", (bodies[0], None)), Candidate("second", (None, bodies[1])))
     for _ in range(2):  # a small problem says little about a large one, so once more
-        state = Workbench(runtime, (first, second), executor=executor)
+        state = Workbench(runtime, (first, second), executor=executor, beside=beside)
         try:
             ways = [state.prepare(candidate) for candidate in alone]
             one, other = (min(times) for times in state.sample(ways, 4, 2))

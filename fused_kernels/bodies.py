@@ -70,11 +70,13 @@ def _flag(value: bool) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MemoryBody:
-    """A memory-bound body, whose unit is the work of one warp. It needs no shared memory and no barrier.
+    """A memory-bound body, whose unit is the work of one warp. It needs no barrier.
 
+    A staged body (`stages` above 0) has so many pieces of each warp on their way through shared memory, and with `keep`
+    what it needs for every row in registers; the others load pieces into registers, and need no shared memory.
     `width` elements move at once: 16 bytes, or 1 element for rows or pointers that are not aligned to 16 bytes.
     `chunks` packs a lane make a piece; for LayerNorm and softmax that is a row, and 0 takes rows of any length.
-    `rows` is the rows (elementwise: pieces) of a unit.
+    `rows` is the rows (elementwise: pieces) of a unit, `together` those of LayerNorm and softmax in a piece.
     """
 
     operation: Literal["layer_norm", "softmax", "skinny_gemm", "embedding", "residual_gelu", "copy"]
@@ -83,26 +85,37 @@ class MemoryBody:
     chunks: int = 4
     rows: int = 1
     batch: int = 1
+    stages: int = 0
+    keep: bool = False
+    together: int = 1
 
     block_granular = False
-    shared_bytes = 0
     header = "memory.cuh"
 
     @property
     def name(self) -> str:
         """Return a short name that tells bodies apart, fit for an identifier."""
         batch = f"_b{self.batch}" if self.operation == "skinny_gemm" else ""
-        return f"{self.operation}_{self.dtype[0]}{self.dtype[-2:]}_w{self.width}x{self.chunks}_r{self.rows}{batch}"
+        staged = f"_a{self.stages}{'k' if self.keep else ''}" if self.stages else ""
+        together = f"t{self.together}" if self.together > 1 else ""
+        sizes = f"w{self.width}x{self.chunks}_r{self.rows}{together}"
+        return f"{self.operation}_{self.dtype[0]}{self.dtype[-2:]}_{sizes}{batch}{staged}"
 
     @property
     def cpp(self) -> str:
         """Return the C++ type."""
+        if not self.stages:
+            return self._unstaged_cpp
+        return f"nitro::Staged<{self._unstaged_cpp}, {self.stages}, {_flag(self.keep)}>"
+
+    @property
+    def _unstaged_cpp(self) -> str:
         element, sizes = CPP_ELEMENT[self.dtype], f"{self.width}, {self.chunks}, {self.rows}"
         match self.operation:
             case "layer_norm":
-                return f"nitro::LayerNorm<{element}, {sizes}>"
+                return f"nitro::LayerNorm<{element}, {sizes}, {self.together}>"
             case "softmax":
-                return f"nitro::Softmax<{element}, {sizes}>"
+                return f"nitro::Softmax<{element}, {sizes}, {self.together}>"
             case "skinny_gemm":
                 return f"nitro::SkinnyGemm<{element}, {sizes}, {self.batch}>"
             case "embedding":
@@ -139,8 +152,18 @@ class MemoryBody:
 
     @property
     def minimum_sm(self) -> int:
-        """Return the oldest architecture that the body compiles for, as in sm_53."""
-        return 53
+        """Return the oldest architecture that the body is meant for, as in sm_53."""
+        return 80 if self.stages else 53
+
+    @property
+    def piece_bytes(self) -> int:
+        """Return what a warp loads at once; of rows of any length, which are read several times, nothing."""
+        rows = {"skinny_gemm": self.rows, "residual_gelu": 2}.get(self.operation, self.together)
+        return rows * self.chunks * 32 * self.width * ELEMENT_BYTES[self.dtype]
+
+    def shared_bytes_of(self, threads: int) -> int:
+        """Return the shared memory that so many threads take, as `kWarpBytes` of each warp in `csrc/`."""
+        return threads // 32 * self.stages * self.piece_bytes
 
     def units(self, problem: Problem) -> int:
         """Return how many units of work the problem has."""
@@ -160,6 +183,8 @@ class MemoryBody:
     def check(self, problem: Problem) -> None:
         """Raise UsageError with the reason if the body cannot solve the problem."""
         _check_operation(self.operation, self.dtype, problem)
+        if self.stages and (self.width == 1 or not self.chunks):
+            raise UsageError(f"{self.name}: only whole packs of rows that a warp holds can be staged; use stages=0.")
         match problem:
             case LayerNormProblem() | SoftmaxProblem():
                 _check_width(self.name, "columns", problem.columns, self.width)
@@ -309,12 +334,16 @@ class ComputeBody:
             return 1
         if self.tensor or not self.asynchronous:
             return 2 if self.threads <= 256 else 1
-        if self.operation == "gemm" and self.threads == 512:
+        if self.operation == "gemm" and self.threads == 512 and sums <= 32:
             return 2
         if self.operation != "gemm" and self.threads == 128 and sums > 32:
             return 3  # what they copy aside leaves no shared memory for a fourth
         more = 0 if self.operation == "gemm" else _MORE_OF_CONVOLUTIONS
         return max(1, _REGISTERS // (self.threads * (_REGISTERS_OF_32_SUMS + more if sums <= 32 else 128)))
+
+    def shared_bytes_of(self, threads: int) -> int:  # noqa: ARG002 - as of a memory body
+        """Return the shared memory of a block."""
+        return self.shared_bytes
 
     @property
     def minimum_sm(self) -> int:

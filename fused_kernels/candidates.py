@@ -73,6 +73,12 @@ _SLACK = 1.25
 _MOST_TILES = {"float32": 4, "float16": 3}
 _MOST_MEMORY_BODIES = 2
 _COARSE_ROWS = (8, 32)
+# What a staged memory body takes of the shared memory of a block; the rows of its units (of GEMV: outputs at once).
+_STAGED_BYTES = (48 << 10, 80 << 10)
+_STAGED_ROWS = {"skinny_gemm": 2}
+# What a staged LayerNorm needs to work on two rows at once, and to keep its constants beside one and two rows.
+_REGISTERS_FOR_TWO_ROWS = 80
+_REGISTERS_TO_KEEP = (80, 96)
 _ELASTIC_BLOCKS = ((1, 2, 3, 4), (1, 2, 3, 4, 6))
 
 
@@ -223,6 +229,7 @@ def all_ways(firsts: Sequence[Body], seconds: Sequence[Body], *, calls: Sequence
     found += [Candidate("graph", pair, submission=order) for pair in both for order in orders[1:3]]
     found += [one for pair in both for role in (0, 1) for one in _elastic(Candidate("elastic", pair, persistent=role))]
     found += [Candidate(_family(strategy), pair, strategy) for pair in both for strategy in fused_strategies(*pair)]
+    found += _team_ways(firsts, seconds)
     coarse = [body for body in coarser(seconds[0]) if body not in seconds] if seconds else []
     found += [
         Candidate(_family(strategy), (one, two), strategy) for one in firsts for two in coarse for strategy in _BY_BLOCK
@@ -240,6 +247,70 @@ def all_ways(firsts: Sequence[Body], seconds: Sequence[Body], *, calls: Sequence
             for one in _elastic(Candidate("library_elastic", (None, body), persistent=1, call=call))
         ]
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """A tile whose warps take all registers of an SM together with so many threads of a staged memory body.
+
+    Where it takes more registers for one than for the other, `registers` says how many (see `IntraBlock`).
+    """
+
+    body: ComputeBody
+    threads: int
+    registers: tuple[int, int] | None = None
+
+
+def staged(body: Body, threads: int = 128, registers: int = 128) -> tuple[MemoryBody, ...]:
+    """Return a memory body with its pieces on their way through shared memory, few of them and many.
+
+    So many threads of it, with so many registers each, keep the memory busy and leave the rest to a compute body.
+    """
+    if not isinstance(body, MemoryBody) or body.stages or body.width == 1 or not body.chunks:
+        return ()
+    together = 2 if registers >= _REGISTERS_FOR_TWO_ROWS and body.operation in ("layer_norm", "softmax") else 1
+    keep = registers >= _REGISTERS_TO_KEEP[together - 1] and body.operation == "layer_norm"
+    piece = replace(body, rows=_STAGED_ROWS.get(body.operation, 4), together=together, keep=keep)
+    depths = (max(2, min(16, size // (threads // 32 * piece.piece_bytes))) for size in _STAGED_BYTES)
+    return tuple(replace(piece, stages=stages) for stages in dict.fromkeys(depths))
+
+
+def teams(first: Body) -> tuple[Team, ...]:
+    """Return the teams worth trying with a compute body of an operation and type; none where copies are not its own.
+
+    Others were measured on an H200 and never won: four memory warps beside twelve or sixteen compute warps of fp32,
+    which leave them too few issue slots; 128 sums a thread in four warps; the memory warps before the others.
+    """
+    if not isinstance(first, ComputeBody) or not first.asynchronous or first.width == 1:
+        return ()
+    if first.tensor:
+        deep = replace(first, tensor_depth=64, stages=3, warp_m=64, prefetch=False)
+        high = replace(deep, tile_m=192, tile_n=128, warp_n=32)
+        wide = replace(deep, tile_m=128, tile_n=256, warp_n=64)
+        return Team(high, 128), Team(wide, 128, (208, 88)), Team(wide, 256, (208, 48))
+    square = replace(first, tile_m=128, tile_n=128, simt_threads=256, stages=3)
+    if first.operation == "gemm":
+        return Team(replace(square, tile_n=64, simt_threads=128), 384), Team(square, 256)
+    return Team(square, 256, (160, 96)), Team(replace(square, tile_m=192, simt_threads=384), 128, (144, 80))
+
+
+def _team_ways(firsts: Sequence[Body], seconds: Sequence[Body]) -> list[Candidate]:
+    """Return ways to run a compute body beside a staged memory body in one block.
+
+    Alone, and one after the other, a staged body on a capped grid may be the fastest as well: so it is tried there.
+    """
+    if not firsts or not seconds or not teams(firsts[0]) or not staged(seconds[0]):
+        return []
+    found: list[Candidate] = []
+    for team in teams(firsts[0]):
+        for beside in staged(seconds[0], team.threads, team.registers[1] if team.registers else 128):
+            strategies = [IntraBlock(team.threads, registers=team.registers)]
+            if team.registers is None:
+                strategies.append(IntraBlock(team.threads, drain=True))
+            found += [Candidate("intra_block", (team.body, beside), strategy) for strategy in strategies]
+    quick = staged(seconds[0], threads=256)[0]
+    found.append(Candidate("second", (None, quick), persistent=1))
+    return found + [Candidate("sequential", (one, quick), persistent=1) for one in firsts]
 
 
 def _elastic(candidate: Candidate) -> list[Candidate]:
@@ -275,7 +346,7 @@ def fused_strategies(first: Body, second: Body) -> tuple[PairStrategy, ...]:
         if first.threads % 128 == 0 and _has_registers(first, second, first.threads + group, blocks or 1)
     ]
     found += _BY_BLOCK
-    if first.block_granular and not second.block_granular:
+    if first.block_granular and isinstance(second, MemoryBody) and not second.stages:
         found.append(IntraThread())
     return tuple(found)
 

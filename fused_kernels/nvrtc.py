@@ -96,7 +96,14 @@ class Nvrtc:
         return tuple(numbers)
 
     def compile(
-        self, source: str, name: str, sm: int, headers: Mapping[str, str], options: Sequence[str] = ()
+        self,
+        source: str,
+        name: str,
+        sm: int,
+        headers: Mapping[str, str],
+        options: Sequence[str] = (),
+        *,
+        specific: bool = False,
     ) -> Compiled:
         """Return a kernel compiled for one architecture: a cubin where this version makes them, else PTX.
 
@@ -106,6 +113,7 @@ class Nvrtc:
             sm: the architecture, as 53 for sm_53.
             headers: text of what the source includes, by name.
             options: more options for NVRTC.
+            specific: for this architecture alone, with the instructions that newer ones do not take over (sm_90a).
 
         Raises:
             ToolError: the architecture is unknown to this version, or the source does not compile.
@@ -132,7 +140,7 @@ class Nvrtc:
         )
         try:
             kind = "cubin" if self.makes_cubin else "ptx"
-            words = [word.encode() for word in (*self.options(sm), *options)]
+            words = [word.encode() for word in (*self.options(sm, specific=specific), *options)]
             status = self._library.nvrtcCompileProgram(program, len(words), (ctypes.c_char_p * len(words))(*words))
             log = self._fetch("ProgramLog", program).rstrip(b"\0").decode(errors="replace")
             if status:
@@ -142,14 +150,20 @@ class Nvrtc:
             self._library.nvrtcDestroyProgram(ctypes.byref(program))
         return Compiled(code, kind, name, parse_resources(log, name), log)
 
-    def options(self, sm: int) -> tuple[str, ...]:
+    def options(self, sm: int, *, specific: bool = False) -> tuple[str, ...]:
         """Return the options that every kernel is compiled with."""
         kind = "sm" if self.makes_cubin else "compute"
         report = ("--ptxas-options=-v",) if self.makes_cubin else ()
         # What newer versions find in a cache of their own comes without the output of ptxas.
         fresh = ("--no-cache",) if self.version >= (12, 9) else ()
         # Bodies write their fused multiply-adds out; the compiler must not add others (see base.cuh).
-        return (f"--gpu-architecture={kind}_{sm}", "--std=c++14", "--fmad=false", *report, *fresh)
+        return (
+            f"--gpu-architecture={kind}_{sm}{'a' if specific else ''}",
+            "--std=c++14",
+            "--fmad=false",
+            *report,
+            *fresh,
+        )
 
     def _fetch(self, what: str, program: ctypes.c_void_p) -> bytes:
         size = ctypes.c_size_t()
@@ -234,10 +248,19 @@ class DiskCache:
     folder: Path
 
     def key(
-        self, compiler: Nvrtc, source: str, name: str, sm: int, headers: Mapping[str, str], options: Sequence[str]
+        self,
+        compiler: Nvrtc,
+        source: str,
+        name: str,
+        sm: int,
+        headers: Mapping[str, str],
+        options: Sequence[str],
+        *,
+        specific: bool = False,
     ) -> str:
         """Return the name of an entry."""
-        parts = [CACHE_FORMAT, compiler.version, compiler.options(sm), source, name, sm, dict(headers), list(options)]
+        every = [*compiler.options(sm, specific=specific), *options]
+        parts = [CACHE_FORMAT, compiler.version, every, source, name, sm, dict(headers)]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def read(self, key: str) -> Compiled | None:
@@ -282,6 +305,7 @@ def compile_cached(
     headers: Mapping[str, str],
     options: Sequence[str] = (),
     *,
+    specific: bool = False,
     compiler: Nvrtc | None = None,
     cache: DiskCache | None = None,
 ) -> Compiled:
@@ -292,9 +316,9 @@ def compile_cached(
     """
     compiler = compiler or find()
     cache = cache or DiskCache(cache_folder())
-    key = cache.key(compiler, source, name, sm, headers, options)
+    key = cache.key(compiler, source, name, sm, headers, options, specific=specific)
     compiled = cache.read(key)
     if compiled is None:
-        compiled = compiler.compile(source, name, sm, headers, options)
+        compiled = compiler.compile(source, name, sm, headers, options, specific=specific)
         cache.write(key, compiled)
     return compiled

@@ -192,6 +192,15 @@ class Eater:
         self.rest.synchronize()
 
 
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What was measured on: `sms` of the `of` SMs of a GPU, with an eater of a strength on the others or without."""
+
+    sms: int
+    of: int
+    eater_strength: float | None = None
+
+
 def sm_budget(
     runtime: Runtime, sms: int, *, eater_strength: float | None = None
 ) -> tuple[Runtime, AbstractContextManager[object]]:

@@ -54,12 +54,14 @@ class IntraBlock:
     """Both bodies in every block: the first warps run one, `second_threads` more run the other.
 
     With `drain` the grid is capped and both take units from counters; without, a block has one tile of the first body
-    and its share of the second.
+    and its share of the second. With `registers` the threads of the two have so many each, which takes sm_90 or newer;
+    without, all have the same number.
     """
 
     second_threads: int = 128
     drain: bool = False
     min_blocks: int | None = None
+    registers: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,8 @@ def strategy_name(strategy: Strategy) -> str:
         case Persistent():
             return f"persistent{f'_t{strategy.threads}' if strategy.threads else ''}{blocks}"
         case IntraBlock():
-            return f"intra_block_{strategy.second_threads}{'_drain' if strategy.drain else ''}{blocks}"
+            moved = f"_{strategy.registers[0]}x{strategy.registers[1]}" if strategy.registers else ""
+            return f"intra_block_{strategy.second_threads}{'_drain' if strategy.drain else ''}{blocks}{moved}"
         case InterBlockStatic():
             return f"inter_block_static_{strategy.order.name.lower()}{blocks}"
         case InterBlockTicket():
@@ -139,7 +142,12 @@ class Kernel:
     @property
     def minimum_sm(self) -> int:
         """Return the oldest architecture that the kernel is meant for."""
-        return max(body.minimum_sm for body in self.bodies)
+        return max(90 if self.moves_registers else 0, *(body.minimum_sm for body in self.bodies))
+
+    @property
+    def moves_registers(self) -> bool:
+        """Return whether it must be compiled for one architecture alone, as sm_90a."""
+        return isinstance(self.strategy, IntraBlock) and self.strategy.registers is not None
 
     @property
     def takes_counters(self) -> bool:
@@ -200,7 +208,7 @@ def single_kernel(body: Body, strategy: SingleStrategy) -> Kernel:
         raise UsageError(f"{body.name} is built for {body.threads} threads, not {threads}; leave the threads out.")
     if threads % 32 or not 32 <= threads <= 1024:
         raise UsageError(f"{body.name}: {threads} threads are no whole number of warps up to 1024; give one.")
-    shared = _round_up(body.shared_bytes, 16)
+    shared = _round_up(body.shared_bytes_of(threads), 16)
     parameters = _body_parameters(0, body)
     if isinstance(strategy, Alone):
         call = f"run_alone<Body0, {threads}>(first, range0)"
@@ -218,19 +226,22 @@ def pair_kernel(first: Body, second: Body, strategy: PairStrategy) -> Kernel:
         UsageError: the strategy cannot run these bodies.
     """
     parameters = _body_parameters(0, first) + _body_parameters(1, second)
-    rounded = _round_up(first.shared_bytes, 128)
     groups: tuple[int, int]
     match strategy:
         case IntraBlock():
             groups = (first.threads, second.threads if second.block_granular else strategy.second_threads)
-            for body, size in zip((first, second), groups, strict=True):
-                if size % 128 or size <= 0:
-                    raise UsageError(f"{body.name}: {size} threads of a block are no multiple of 128; give one.")
+            for body, size, of in zip((first, second), groups, (128, 64), strict=True):
+                if size % of or size <= 0:
+                    raise UsageError(f"{body.name}: {size} threads of a block are no multiple of {of}; give one.")
             threads = sum(groups)
-            shared = _round_up(rounded + second.shared_bytes, 16)
+            if strategy.registers:
+                _check_registers(strategy, groups)
+            rounded = _round_up(first.shared_bytes_of(groups[0]), 128)
+            shared = _round_up(rounded + second.shared_bytes_of(groups[1]), 16)
+            moved = f", {strategy.registers[0]}, {strategy.registers[1]}" if strategy.registers else ""
             call = (
                 f"run_intra_block<Body0, Body1, {groups[0]}, {groups[1]}, {rounded}, "
-                f"{'true' if strategy.drain else 'false'}, {shared}>(first, range0, second, range1, "
+                f"{_flag(strategy.drain)}, {shared}{moved}>(first, range0, second, range1, "
                 f"{'counters' if strategy.drain else '0'})"
             )
             if strategy.drain:
@@ -239,7 +250,7 @@ def pair_kernel(first: Body, second: Body, strategy: PairStrategy) -> Kernel:
         case InterBlockStatic():
             groups = _whole_blocks(first, second)
             threads = max(groups)
-            shared = max(first.shared_bytes, second.shared_bytes)
+            shared = _larger_shared(first, second, groups)
             parameters += (_SMS, _ORDER)
             call = (
                 f"run_inter_block_static<Body0, Body1, {groups[0]}, {groups[1]}>"
@@ -248,7 +259,7 @@ def pair_kernel(first: Body, second: Body, strategy: PairStrategy) -> Kernel:
         case InterBlockTicket():
             groups = _whole_blocks(first, second)
             threads = max(groups)
-            shared = _round_up(max(first.shared_bytes, second.shared_bytes), 16)
+            shared = _round_up(_larger_shared(first, second, groups), 16)
             parameters += (_COUNTERS, _TURNS)
             call = (
                 f"run_inter_block_ticket<Body0, Body1, {groups[0]}, {groups[1]}, "
@@ -261,9 +272,11 @@ def pair_kernel(first: Body, second: Body, strategy: PairStrategy) -> Kernel:
                     f"intra-thread fusion runs a memory body between the slabs of a compute body, not {second.name} "
                     f"in {first.name}; use another strategy."
                 )
+            if second.stages:
+                raise UsageError(f"intra-thread fusion loads pieces into registers; use {second.name} with stages=0.")
             groups = (first.threads, first.threads)
             threads = first.threads
-            shared = first.shared_bytes
+            shared = first.shared_bytes_of(threads)
             call = f"run_intra_thread<Body0, Body1, {threads}>(first, range0, second, range1)"
     if threads > 1024:
         raise UsageError(
@@ -272,11 +285,46 @@ def pair_kernel(first: Body, second: Body, strategy: PairStrategy) -> Kernel:
     return _kernel((first, second), strategy, groups, threads, shared, parameters, call)
 
 
+def _flag(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _check_registers(strategy: IntraBlock, groups: tuple[int, int]) -> None:
+    """Raise UsageError if two groups of a block cannot divide its registers in this way."""
+    name, counts = strategy_name(strategy), strategy.registers or (0, 0)
+    if strategy.drain or groups[1] % 128 or any(count % 8 or not 24 <= count <= 240 for count in counts):
+        raise UsageError(
+            f"{name}: registers move only between groups of 128 threads that do not drain, 24 to 240 of them by "
+            "eights; leave `registers` out."
+        )
+    started = registers_at_start(sum(groups))
+    if (
+        counts[0] < started
+        or counts[1] > started
+        or groups[0] * counts[0] + groups[1] * counts[1] > started * sum(groups)
+    ):
+        raise UsageError(
+            f"{name}: a block of {sum(groups)} threads starts with {started} registers a thread, and can only divide "
+            "these, the first group growing and the second shrinking; ask for fewer."
+        )
+
+
+def registers_at_start(threads: int) -> int:
+    """Return the registers of each thread of a block that has an SM for itself; schedulers have a quarter each."""
+    warps_of_a_scheduler = -(-threads // 128)
+    return min(255, 65536 // 128 // warps_of_a_scheduler) // 8 * 8
+
+
 def _whole_blocks(first: Body, second: Body) -> tuple[int, int]:
     """Return the threads of each body where a block runs one of them: a memory body fills the block of its partner."""
     one = first.threads if first.block_granular or not second.block_granular else second.threads
     two = second.threads if second.block_granular or not first.block_granular else first.threads
     return one, two
+
+
+def _larger_shared(first: Body, second: Body, groups: tuple[int, int]) -> int:
+    """Return the shared memory of a block that runs one of two bodies."""
+    return max(body.shared_bytes_of(threads) for body, threads in zip((first, second), groups, strict=True))
 
 
 def _kernel(
@@ -327,6 +375,10 @@ def check_kernel(kernel: Kernel, sm: int) -> None:
     """Raise UsageError if a body of the kernel cannot run on an architecture, given as 53 for sm_53."""
     for body in kernel.bodies:
         check_architecture(body, sm)
+    if kernel.moves_registers and sm < 90:
+        raise UsageError(
+            f"{kernel.name} moves registers, which needs sm_90 or newer, this is sm_{sm}; use another one."
+        )
 
 
 # ---- launches ---------------------------------------------------------------------------------------------------

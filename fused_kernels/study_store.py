@@ -4,9 +4,9 @@ The document (`study.json`):
 
     format            version of this layout
     identity          device, driver, compiler, library and device source that all cases were measured with
-    protocol          rungs of tuning, judging samples, what counts as a tie
-    summary           geometric means, targets, prediction, regret, winners; see `study.summarise`
-    rows              the numbers of the table, a case each; see `study.row`
+    protocol          budget of SMs (null: the whole GPU), rungs of tuning, judging samples, what counts as a tie
+    summary           geometric means, targets, prediction, regret, winners; see `study_summary`
+    rows              the numbers of the table, a case each; see `study_summary.row`
     cases             everything measured; see `study.CaseResult`
 """
 
@@ -23,7 +23,8 @@ from nitro.errors import InputError
 
 from . import nvrtc
 from .runtime import Runtime
-from .study import EXHAUSTIVE, RESULT_FORMAT, TIE, CaseResult, Lab, result_of, row, subjects, summarise
+from .study import EXHAUSTIVE, RESULT_FORMAT, CaseResult, Lab, result_of, subjects
+from .study_summary import TIE, row, summarise
 from .tuner import source_digest, write_whole
 from .vendor import Library
 
@@ -41,6 +42,7 @@ def identity_of(runtime: Runtime, library: Library | None) -> dict[str, Any]:
 def protocol_of(lab: Lab) -> dict[str, Any]:
     """Return how cases are measured."""
     return {
+        "budget": asdict(lab.budget) if lab.budget else None,
         "tuning": [asdict(rung) for rung in lab.rungs],
         "judging": asdict(lab.judging),
         "exhaustive": asdict(EXHAUSTIVE),
@@ -118,6 +120,7 @@ def read_document(path: Path) -> tuple[list[CaseResult], dict[str, Any]]:
                 f"{path}: this study has format {content['format']!r}, this version reads {RESULT_FORMAT}; "
                 "read it with the version that wrote it."
             )
+        dict(content["identity"]), dict(content["protocol"])  # what is no mapping is no study
         return [result_of(one) for one in content["cases"]], content
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path.") from error

@@ -13,6 +13,7 @@ import os
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,12 @@ def space(found: Sequence[Candidate], queue: CompileQueue) -> Space:
 
 
 def screened_bodies(
-    runtime: Runtime, problem: Problem, queue: CompileQueue, *, executor: Executor | None = None
+    runtime: Runtime,
+    problem: Problem,
+    queue: CompileQueue,
+    *,
+    executor: Executor | None = None,
+    beside: AbstractContextManager[object] | None = None,
 ) -> tuple[Body, ...]:
     """Return the bodies worth fusing for a problem, by their times alone; see `candidates.shortlist`.
 
@@ -156,7 +162,7 @@ def screened_bodies(
     """
     entries = [Candidate("first", (body, None)) for body in plausible_bodies(problem, runtime.facts.sm)]
     fitting = space(entries, queue).candidates
-    bench = Workbench(runtime, (problem, _NOTHING), executor=executor)
+    bench = Workbench(runtime, (problem, _NOTHING), executor=executor, beside=beside)
     try:
         ways, failures = bench.prepare_all(fitting)
         if not ways:

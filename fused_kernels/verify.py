@@ -44,6 +44,7 @@ from .strategies import (
     SingleStrategy,
     launch,
     pair_kernel,
+    registers_at_start,
     single_kernel,
     strategy_name,
 )
@@ -143,6 +144,9 @@ def bodies_for(sm: int) -> tuple[tuple[ComputeBody, ...], tuple[MemoryBody, ...]
         if sm >= 80:
             deep = replace(tensor, operation="convolution_1x1", warp_n=64, tensor_depth=64)
             compute += [deep, replace(deep, prefetch=True), replace(convolution, tile_n=128, stages=2)]
+    if sm >= 80:
+        high = replace(convolution, tile_m=192, tile_n=128, simt_threads=384, stages=3)
+        compute += [high, replace(tensor, tile_m=192, tile_n=128, stages=3, tensor_depth=64)]
     memory = [
         MemoryBody("layer_norm", rows=8),
         MemoryBody("layer_norm", width=1, chunks=5),
@@ -158,6 +162,15 @@ def bodies_for(sm: int) -> tuple[tuple[ComputeBody, ...], tuple[MemoryBody, ...]
         MemoryBody("residual_gelu", "float16", 8, 2),
         MemoryBody("copy", width=1),
     ]
+    if sm >= 80:
+        memory += [
+            MemoryBody("layer_norm", rows=4, stages=3, keep=True, together=2),
+            MemoryBody("layer_norm", "float16", 8, 2, stages=3),
+            MemoryBody("softmax", rows=4, stages=4, together=2),
+            MemoryBody("skinny_gemm", rows=2, stages=3),
+            MemoryBody("embedding", chunks=2, rows=4, stages=5),
+            MemoryBody("residual_gelu", rows=2, stages=2),
+        ]
     return tuple(compute), tuple(memory)
 
 
@@ -257,18 +270,33 @@ def default_cases(sm: int, scale: int = 1) -> tuple[Case, ...]:
     return (*mixed, *alike)
 
 
-def pair_strategies(first: Body, second: Body) -> tuple[PairStrategy, ...]:
-    """Return the strategies that can run two bodies together."""
+def pair_strategies(first: Body, second: Body, sm: int) -> tuple[PairStrategy, ...]:
+    """Return the strategies that can run two bodies together on an architecture."""
     found: list[PairStrategy] = []
     if second.block_granular or first.threads + 128 <= 1024:
         found += [IntraBlock(128), IntraBlock(128, drain=True)]
         if not second.block_granular and first.threads <= 256:
             found.append(IntraBlock(256))
+        if isinstance(second, MemoryBody) and second.stages:
+            found.append(IntraBlock(64))
+            registers = _uneven_registers(first.threads)
+            if sm >= 90 and registers:
+                found.append(IntraBlock(128, registers=registers))
     found += [InterBlockStatic(order) for order in (Order.SPREAD, Order.PROPORTIONAL)]
     found += [InterBlockTicket(), InterBlockTicket(drain=True)]
-    if first.block_granular and not second.block_granular:
+    if first.block_granular and isinstance(second, MemoryBody) and not second.stages:
         found.append(IntraThread())
     return tuple(found)
+
+
+def _uneven_registers(first_threads: int) -> tuple[int, int] | None:
+    """Return registers of the threads of two groups, the second of 128 threads, that add up to those of a block.
+
+    None where the first group has as many as a thread can have already.
+    """
+    threads, few = first_threads + 128, 64
+    each = (registers_at_start(threads) * threads - few * 128) // first_threads // 8 * 8
+    return (each, few) if each <= 240 else None
 
 
 # ---- checking ---------------------------------------------------------------------------------------------------
@@ -419,15 +447,15 @@ def _shape(problem: Problem) -> str:
     return f"{name} {' '.join('x'.join(map(str, array.shape)) for array in problem.arrays)}"
 
 
-def kernels_of(cases: Sequence[Case]) -> Iterator[Kernel]:
-    """Yield every kernel that checking the cases needs."""
+def kernels_of(cases: Sequence[Case], sm: int) -> Iterator[Kernel]:
+    """Yield every kernel that checking the cases on an architecture needs."""
     for case in cases:
         for body in case.bodies:
             yield single_kernel(body, Alone())
             yield single_kernel(body, Persistent())
             if not body.block_granular:
                 yield single_kernel(body, Alone(threads=128))
-        for strategy in pair_strategies(*case.bodies):
+        for strategy in pair_strategies(*case.bodies, sm):
             yield pair_kernel(*case.bodies, strategy)
 
 
@@ -445,14 +473,14 @@ def verify(
         progress: is told what is being checked.
     """
     cases = default_cases(runtime.facts.sm) if cases is None else cases
-    runtime.compile_ahead(list({kernel.name: kernel for kernel in kernels_of(cases)}.values()))
+    runtime.compile_ahead(list({kernel.name: kernel for kernel in kernels_of(cases, runtime.facts.sm)}.values()))
     report = Report(runtime.facts.name, runtime.facts.sm)
     checker = _Checker(runtime, report)
     for case in cases:
         for pair in case.problems:
             for body, problem in zip(case.bodies, pair, strict=True):
                 checker.against_reference(body, problem)
-        for strategy in pair_strategies(*case.bodies):
+        for strategy in pair_strategies(*case.bodies, runtime.facts.sm):
             if progress:
                 progress(f"{case.bodies[0].name} + {case.bodies[1].name}: {strategy_name(strategy)}")
             try:

@@ -8,6 +8,7 @@ everything has been submitted: what is measured is the GPU, not Python.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -118,15 +119,25 @@ class Workbench:
         *,
         library: ComputeLibrary | None = None,
         executor: Executor | None = None,
+        beside: AbstractContextManager[object] | None = None,
         seed: int = 7,
     ) -> None:
-        """Fill the arrays. An executor that is shared keeps its kernels loaded from one workbench to the next.
+        """Fill the arrays.
+
+        Args:
+            runtime: the device.
+            problems: both.
+            library: what solves the first problem in the place of a body.
+            executor: one that is shared keeps its kernels loaded from one workbench to the next.
+            beside: what to be in while ways are timed, such as a bandwidth eater (`sm_budget`).
+            seed: of the random inputs.
 
         Raises:
             ToolError: they do not fit into the memory of the device.
         """
         self.runtime, self.problems, self.vendor = runtime, problems, library
         self.executor = executor or Executor(runtime)
+        self.beside = beside or nullcontext()
         self.main = runtime.stream()
         self.streams = (runtime.stream(), runtime.stream())
         self.urgent = runtime.stream(high_priority=True)
@@ -290,8 +301,10 @@ class Workbench:
         taken: list[list[float]] = [[] for _ in ways]
         order = range(len(ways))
         for sample in range(samples):
-            for one in order if sample % 2 == 0 else reversed(order):
-                taken[one].append(self.time_us(ways[one], sample * repeats, repeats))
+            # Entered anew for each round: an eater has a limit of time, and there may be hundreds of ways.
+            with self.beside:
+                for one in order if sample % 2 == 0 else reversed(order):
+                    taken[one].append(self.time_us(ways[one], sample * repeats, repeats))
         self.executor.check()
         return taken
 

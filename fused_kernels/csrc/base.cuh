@@ -66,10 +66,38 @@ NITRO_DEVICE float warp_sum(float value) {
   for (int mask = 16; mask; mask >>= 1) value = value + shuffle_xor(value, mask);
   return value;
 }
+// The same of several values at once: their exchanges do not wait for each other.
+template <int kCount>
+NITRO_DEVICE void warp_sums(float (&values)[kCount]) {
+#pragma unroll
+  for (int mask = 16; mask; mask >>= 1) {
+#pragma unroll
+    for (int i = 0; i < kCount; i++) values[i] = values[i] + shuffle_xor(values[i], mask);
+  }
+}
+template <int kCount>
+NITRO_DEVICE void warp_maxima(float (&values)[kCount]) {
+#pragma unroll
+  for (int mask = 16; mask; mask >>= 1) {
+#pragma unroll
+    for (int i = 0; i < kCount; i++) values[i] = fmaxf(values[i], shuffle_xor(values[i], mask));
+  }
+}
 NITRO_DEVICE float warp_max(float value) {
 #pragma unroll
   for (int mask = 16; mask; mask >>= 1) value = fmaxf(value, shuffle_xor(value, mask));
   return value;
+}
+
+// The sum of a few values in registers, as a tree: fewer of them wait for each other than in a row.
+template <int kCount>
+NITRO_DEVICE float tree_sum(float (&values)[kCount]) {
+#pragma unroll
+  for (int step = kCount / 2; step; step /= 2) {
+#pragma unroll
+    for (int i = 0; i < step; i++) values[i] = values[i] + values[i + step];
+  }
+  return values[0];
 }
 
 NITRO_DEVICE int minimum(int left, int right) { return left < right ? left : right; }

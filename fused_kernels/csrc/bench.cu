@@ -815,6 +815,7 @@ struct Result {
 struct BuiltPair {
   std::string name, bodies[2];
   Shape first, second;
+  bool scales;  // whether --balance can make its second half longer or shorter
   std::function<Result(Device&, const Options&, const Shape&, const Shape&)> run;
 };
 
@@ -1473,6 +1474,7 @@ BuiltPair pair_of(const char* name, const Shape& first, const Shape& second) {
   pair.bodies[1] = Second::name();
   pair.first = first;
   pair.second = second;
+  pair.scales = Second::scaled() != nullptr;
 #ifndef NITRO_LIST_ONLY  // for a quick look at --list
   const std::string title = name;
   pair.run = [title](Device& device, const Options& options, const Shape& one, const Shape& other) {
@@ -1645,7 +1647,8 @@ static void put_result(Json& json, const Result& result) {
   for (const std::string& one : result.failures) json.value(one);
   json.close(']').key("regret").null().key("clocks_mhz").open('{');
   for (const auto& one : result.clocks) put_clocks(json.key(one.first), one.second);
-  json.close('}').key("seconds").value(rounded(result.seconds, 0.01)).close('}');
+  json.close('}').key("seconds").value(rounded(result.seconds, 0.01));
+  json.key("eaten_bytes_per_s").null().close('}');
 }
 
 static void put_rung(Json& json, const Rung& rung) {
@@ -1665,7 +1668,8 @@ static std::string as_json(const Device& device, const Options& options, const s
   json.value(static_cast<long long>(device.shared_bytes_per_block)).key("driver").value(number(device.driver));
   json.close('}').key("nvrtc");
   json.value("nvcc " + number(CUDART_VERSION / 1000) + "." + number(CUDART_VERSION % 1000 / 10));
-  json.key("library").null().key("device_source").null().close('}').key("protocol").open('{').key("tuning").open('[');
+  json.key("library").null().key("device_source").null().close('}').key("protocol").open('{');
+  json.key("budget").null().key("tuning").open('[');
   for (const Rung& rung : kRungs) put_rung(json, rung);
   put_rung(json.close(']').key("judging"), {options.samples, kJudgingRepeats, 0});
   json.key("exhaustive").null().key("tie").value(kTie).close('}').key("cases").open('[');
@@ -1831,6 +1835,11 @@ static int run(const Options& options) {
   std::vector<Result> results;
   bool right = true;
   for (const BuiltPair& one : pairs) {
+    // Nobody asked for this one by name.
+    if (options.balance > 0 && options.pairs.empty() && !one.scales) {
+      fprintf(stderr, "%s is left out: only memory-bound problems are scaled\n", one.name.c_str());
+      continue;
+    }
     fprintf(stderr, "%s ...\n", one.name.c_str());
     results.push_back(one.run(device, options, one.first, one.second));
     right = right && results.back().right;

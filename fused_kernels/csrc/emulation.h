@@ -209,6 +209,10 @@ NITRO_DEVICE void named_barrier() {
   nitro_emulation::arrive(kId, kThreads);
 }
 NITRO_DEVICE int anew(int value) { return value; }
+template <int kCount>
+NITRO_DEVICE void shrink_registers() {}
+template <int kCount>
+NITRO_DEVICE void grow_registers() {}
 NITRO_DEVICE void warp_barrier() { nitro_emulation::exchange(0); }
 NITRO_DEVICE float shuffle_xor(float value, int mask) {
   const int lane = nitro_emulation::machine.current % 32;
@@ -220,6 +224,9 @@ NITRO_DEVICE uint32 shuffle_xor(uint32 value, int mask) {
 }
 NITRO_DEVICE uint32 shuffle_first(uint32 value) {
   return nitro_emulation::value_of<uint32>(nitro_emulation::exchange(value), 0);
+}
+NITRO_DEVICE int shuffle_from(int value, int lane) {
+  return nitro_emulation::value_of<int>(nitro_emulation::exchange(value), lane);
 }
 
 // Ids of SMs need not be dense: every other one is missing here.

@@ -54,6 +54,12 @@ struct KMajorOperand {
   }
 };
 
+// How many of so many threads copy `packs` packs, the same number each: all of them if that is possible. The others are
+// idle, and their first channel is -1.
+NITRO_DEVICE constexpr int copying_threads(int packs, int threads) {
+  return packs % threads == 0 ? threads : copying_threads(packs, threads - 128);
+}
+
 // Where an element of a row of channels lies in shared memory, so that the accesses of a warp meet no bank conflicts:
 // channel by channel, each with all rows (as the products of scalars want it) in groups of 8 exchanged by a function of
 // the channel; padded rows; or rows whose 16-byte chunks are exchanged by a function of the row. Such a function has a
@@ -165,19 +171,24 @@ struct PixelOperand {
   typedef Pack<Element, kWidth> Vector;
   typedef Move<Element, kWidth, Layout::kChannelStride> Mover;
   static constexpr int kAcross = kDepth / kWidth;
-  static constexpr int kLoads = kTile * kAcross / kThreads;
-  static constexpr int kRowStep = kThreads / kAcross;
-  static_assert(kThreads % kAcross == 0 && kLoads * kRowStep == kTile, "the threads must tile the slab");
+  static constexpr int kCopying = copying_threads(kTile * kAcross, kThreads);
+  static constexpr int kLoads = kTile * kAcross / kCopying;
+  static constexpr int kRowStep = kCopying / kAcross;
+  static_assert(kCopying % kAcross == 0 && kLoads * kRowStep == kTile, "the threads must tile the slab");
   const Element* from[kLoads];
   int taps[kLoads];  // bit r * kFilter + s: the pixel under this tap lies inside the image
   int first;
   Places<Layout, kLoads, kRowStep> places;
   Vector held[kLoads];
 
+  NITRO_METHOD bool idle() const { return kCopying < kThreads && first < 0; }
+
   NITRO_METHOD void start(const Element* x, const Image& image, int rows, int channels, int origin, int thread) {
     const int row = thread / kAcross;
     first = thread % kAcross * kWidth;
     places.start(row, first);
+    if (thread >= kCopying) first = -1;
+    if (idle()) return;
 #pragma unroll
     for (int i = 0; i < kLoads; i++) {
       const int pixel = origin + row + i * kRowStep;
@@ -211,6 +222,7 @@ struct PixelOperand {
   }
   template <class Position>
   NITRO_METHOD void copy(const Position& walk, Shared stage) const {
+    if (idle()) return;
     const int ahead = walk.pixel_offset();
 #pragma unroll
     for (int i = 0; i < kLoads; i++)
@@ -220,27 +232,31 @@ struct PixelOperand {
   // Into a corner of shared memory that only this thread reads, from where `turn` brings them to their places.
   template <class Position>
   NITRO_METHOD void copy_aside(const Position& walk, Shared corner) const {
+    if (idle()) return;
     const int ahead = walk.pixel_offset();
 #pragma unroll
     for (int i = 0; i < kLoads; i++)
-      copy_async<sizeof(Vector)>(corner + i * kThreads * static_cast<int>(sizeof(Vector)), from[i] + ahead,
+      copy_async<sizeof(Vector)>(corner + i * kCopying * static_cast<int>(sizeof(Vector)), from[i] + ahead,
                                  inside(walk, i));
   }
   NITRO_METHOD void turn(const Vector* corner, Element* stage) const {
+    if (idle()) return;
 #pragma unroll
     for (int i = 0; i < kLoads; i++) {
-      const Vector held = corner[i * kThreads];
+      const Vector held = corner[i * kCopying];
       Mover::put(stage + places.of(i), held);
     }
   }
   template <class Position>
   NITRO_METHOD void fetch(const Position& walk) {
+    if (idle()) return;
     const int ahead = walk.pixel_offset();
 #pragma unroll
     for (int i = 0; i < kLoads; i++)
       held[i] = inside(walk, i) ? load_shared_by_all<Element, kWidth>(from[i] + ahead) : zero_pack<Element, kWidth>();
   }
   NITRO_METHOD void put(Element* stage) const {
+    if (idle()) return;
 #pragma unroll
     for (int i = 0; i < kLoads; i++) Mover::put(stage + places.of(i), held[i]);
   }
@@ -252,15 +268,18 @@ struct WeightOperand {
   typedef Pack<Element, kWidth> Vector;
   typedef Move<Element, kWidth, Layout::kChannelStride> Mover;
   static constexpr int kAcross = kDepth / kWidth;
-  static constexpr int kLoads = kTile * kAcross / kThreads;
-  static constexpr int kRowStep = kThreads / kAcross;
-  static_assert(kThreads % kAcross == 0 && kLoads * kRowStep == kTile, "the threads must tile the slab");
+  static constexpr int kCopying = copying_threads(kTile * kAcross, kThreads);
+  static constexpr int kLoads = kTile * kAcross / kCopying;
+  static constexpr int kRowStep = kCopying / kAcross;
+  static_assert(kCopying % kAcross == 0 && kLoads * kRowStep == kTile, "the threads must tile the slab");
   const Element* from;
   int step;  // elements of a row
   int left;  // rows of the weights from this thread's first row on
   int first;
   Places<Layout, kLoads, kRowStep> places;
   Vector held[kLoads];
+
+  NITRO_METHOD bool idle() const { return kCopying < kThreads && first < 0; }
 
   NITRO_METHOD void start(const Element* weights, int outputs, int channels, int origin, int thread) {
     const int row = thread / kAcross;
@@ -270,6 +289,7 @@ struct WeightOperand {
     step = length;
     left = outputs - origin - row;
     places.start(row, first);
+    if (thread >= kCopying) first = -1;
   }
   template <class Position>
   NITRO_METHOD const Element* at(const Position& walk, int i) const {
@@ -277,6 +297,7 @@ struct WeightOperand {
   }
   template <class Position>
   NITRO_METHOD void copy(const Position& walk, Shared stage) const {
+    if (idle()) return;
     const bool within = walk.channel + first < walk.channels;
 #pragma unroll
     for (int i = 0; i < kLoads; i++)
@@ -285,21 +306,24 @@ struct WeightOperand {
   }
   template <class Position>
   NITRO_METHOD void copy_aside(const Position& walk, Shared corner) const {
+    if (idle()) return;
     const bool within = walk.channel + first < walk.channels;
 #pragma unroll
     for (int i = 0; i < kLoads; i++)
-      copy_async<sizeof(Vector)>(corner + i * kThreads * static_cast<int>(sizeof(Vector)), at(walk, i),
+      copy_async<sizeof(Vector)>(corner + i * kCopying * static_cast<int>(sizeof(Vector)), at(walk, i),
                                  within && i * kRowStep < left);
   }
   NITRO_METHOD void turn(const Vector* corner, Element* stage) const {
+    if (idle()) return;
 #pragma unroll
     for (int i = 0; i < kLoads; i++) {
-      const Vector held = corner[i * kThreads];
+      const Vector held = corner[i * kCopying];
       Mover::put(stage + places.of(i), held);
     }
   }
   template <class Position>
   NITRO_METHOD void fetch(const Position& walk) {
+    if (idle()) return;
     const bool within = walk.channel + first < walk.channels;
 #pragma unroll
     for (int i = 0; i < kLoads; i++)
@@ -307,6 +331,7 @@ struct WeightOperand {
                                               : zero_pack<Element, kWidth>();
   }
   NITRO_METHOD void put(Element* stage) const {
+    if (idle()) return;
 #pragma unroll
     for (int i = 0; i < kLoads; i++) Mover::put(stage + places.of(i), held[i]);
   }

@@ -25,11 +25,30 @@ NITRO_DEVICE int anew(int value) {
   return value;
 }
 
+// Moves registers between the warps of a block, four warps at a time: some first let go of theirs down to kCount a
+// thread, and others wait until they have kCount. Only what is compiled for one architecture alone (sm_90a) can do it.
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL) || defined(__CUDA_ARCH_SPECIFIC__)
+template <int kCount>
+NITRO_DEVICE void shrink_registers() {
+  if (kCount > 0) asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCount) : "memory");
+}
+template <int kCount>
+NITRO_DEVICE void grow_registers() {
+  if (kCount > 0) asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kCount) : "memory");
+}
+#else
+template <int kCount>
+NITRO_DEVICE void shrink_registers() {}
+template <int kCount>
+NITRO_DEVICE void grow_registers() {}
+#endif
+
 NITRO_DEVICE void warp_barrier() { __syncwarp(); }
 
 NITRO_DEVICE float shuffle_xor(float value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
 NITRO_DEVICE uint32 shuffle_xor(uint32 value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
 NITRO_DEVICE uint32 shuffle_first(uint32 value) { return __shfl_sync(0xffffffffu, value, 0); }
+NITRO_DEVICE int shuffle_from(int value, int lane) { return __shfl_sync(0xffffffffu, value, lane); }
 
 NITRO_DEVICE uint32 sm_id() {
   uint32 id;

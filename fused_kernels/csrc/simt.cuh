@@ -22,12 +22,16 @@ struct PlainRows {
 // product, ordered within a row as LeftRows and RightRows say.
 template <int kTileM, int kTileN, int kThreadCount, int kDepth, class LeftRows, class RightRows>
 struct SimtSums {
-  static constexpr int kWarpsAcross = kThreadCount / 128;
-  static constexpr int kDown = kTileM / 16;
+  // A thread has up to eight outputs down.
+  static constexpr int kWarpsDown = kTileM > 128 ? kTileM / 32 : 4;
+  static constexpr int kWarpsAcross = kThreadCount / 32 / kWarpsDown;
+  static constexpr int kDown = kTileM / (4 * kWarpsDown);
   static constexpr int kAcross = kTileN / (8 * kWarpsAcross);
+  static constexpr int kRowsApart = 16 * kWarpsDown;
   static constexpr int kHookSteps = 2;
-  static_assert(kThreadCount % 128 == 0 && kDown * 16 == kTileM && kAcross * 8 * kWarpsAcross == kTileN,
-                "four rows of warps tile the block");
+  static_assert(kThreadCount % (32 * kWarpsDown) == 0 && kDown * 4 * kWarpsDown == kTileM &&
+                    kAcross * 8 * kWarpsAcross == kTileN,
+                "the warps tile the block");
   static_assert(kDown % 4 == 0 && kAcross % 4 == 0, "fragments are read four at a time");
   typedef Pack<float, 4> Four;
   float sum[kDown][kAcross];
@@ -59,7 +63,7 @@ struct SimtSums {
       Four b[kAcross / 4];
 #pragma unroll
       for (int i = 0; i < kDown / 4; i++)
-        a[i] = *reinterpret_cast<const Four*>(lefts + LeftRows::along(row, k) + k * kTileM + i * 64);
+        a[i] = *reinterpret_cast<const Four*>(lefts + LeftRows::along(row, k) + k * kTileM + i * kRowsApart);
 #pragma unroll
       for (int j = 0; j < kAcross / 4; j++)
         b[j] = *reinterpret_cast<const Four*>(rights + RightRows::along(column, k) + k * kTileN +
@@ -97,7 +101,7 @@ struct SimtSums {
     finish(params, start);
 #pragma unroll
     for (int i = 0; i < kDown; i++) {
-      const int at = top + (i / 4) * 64 + row + i % 4;
+      const int at = top + (i / 4) * kRowsApart + row + i % 4;
       if (at >= params.rows) continue;
       float* y = params.y + static_cast<size_t>(at) * params.outputs;
 #pragma unroll

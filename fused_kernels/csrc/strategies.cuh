@@ -79,6 +79,34 @@ struct Granularity<true> {
   NITRO_DEVICE int takers(int) { return 1; }
 };
 
+// Where a warp has its next unit from: at a stride, or from a counter. -1 when none is left.
+struct StridedUnits {
+  int unit;
+  int stride;
+  int end;
+  NITRO_METHOD int next() {
+    if (unit >= end) return -1;
+    const int mine = unit;
+    unit = end - unit > stride ? unit + stride : end;
+    return mine;
+  }
+};
+struct DrawnUnits {
+  uint32* counter;
+  uint32 count;
+  int lane;
+  uint32 drawn;  // of the first lane; the next ticket is drawn before the present one is needed
+  NITRO_METHOD void draw() {
+    if (lane == 0) drawn = atomic_increment(counter);
+  }
+  NITRO_METHOD int next() {
+    const uint32 mine = shuffle_first(drawn);
+    if (mine >= count) return -1;
+    draw();
+    return static_cast<int>(mine);
+  }
+};
+
 // Every warp computes units of its own.
 template <>
 struct Granularity<false> {
@@ -89,28 +117,19 @@ struct Granularity<false> {
   template <class Body, class Where>
   NITRO_DEVICE void block(const typename Body::Params& params, const Where& where, Range range, int block) {
     const int unit = block * Where::kWarps + where.warp();
-    if (unit < range.count) run_unit<Body>(params, where.lane(), range.first + unit);
+    if (unit < range.count) Feed<(Body::kStages > 0)>::template one<Body>(params, where, range.first + unit);
   }
   template <class Body, class Where>
   NITRO_DEVICE void strided(const typename Body::Params& params, const Where& where, Range range) {
-#pragma unroll 1
-    for (int unit = where.block * Where::kWarps + where.warp(); unit < range.count;
-         unit += where.blocks * Where::kWarps)
-      run_unit<Body>(params, where.lane(), range.first + unit);
+    StridedUnits units = {where.block * Where::kWarps + where.warp(), where.blocks * Where::kWarps, range.count};
+    Feed<(Body::kStages > 0)>::template run<Body>(params, where, range.first, units);
   }
   template <class Body, class Where>
   NITRO_DEVICE void drain(const typename Body::Params& params, const Where& where, Range range, uint32* counter,
                           volatile Slot*) {
-    uint32 unit = 0;
-    if (where.lane() == 0) unit = atomic_increment(counter);
-    unit = shuffle_first(unit);
-#pragma unroll 1
-    while (unit < static_cast<uint32>(range.count)) {
-      uint32 next = 0;
-      if (where.lane() == 0) next = atomic_increment(counter);
-      run_unit<Body>(params, where.lane(), range.first + static_cast<int>(unit));
-      unit = shuffle_first(next);
-    }
+    DrawnUnits units = {counter, static_cast<uint32>(range.count), where.lane(), 0};
+    units.draw();
+    Feed<(Body::kStages > 0)>::template run<Body>(params, where, range.first, units);
   }
   NITRO_DEVICE int takers(int warps) { return warps; }
 };
@@ -156,24 +175,29 @@ NITRO_DEVICE void run_persistent(const typename Body::Params& params, Range rang
 
 // ---- two bodies in one block --------------------------------------------------------------------------------------
 
-// The first warps run one body and the others the second, each with a barrier and shared memory of its own. Groups are
-// multiples of four warps, so that both have warps on each of the four schedulers of an SM.
+// The first warps run one body and the others the second, each with a barrier and shared memory of its own. The first
+// has warps on all four schedulers of an SM, the second on two at least. With kFirstRegisters the warps divide the
+// registers of the block so, instead of having the same number each.
 template <class First, class Second, int kFirstThreads, int kSecondThreads, int kSecondShared, bool kDrain,
-          int kBodyBytes>
+          int kBodyBytes, int kFirstRegisters = 0, int kSecondRegisters = 0>
 NITRO_DEVICE void run_intra_block(const typename First::Params& first, Range first_range,
                                   const typename Second::Params& second, Range second_range, Counters* counters) {
-  static_assert(kFirstThreads % 128 == 0 && kSecondThreads % 128 == 0, "groups are multiples of four warps");
+  static_assert(kFirstThreads % 128 == 0 && kSecondThreads % 64 == 0, "the first warps are on all schedulers");
+  static_assert(kFirstRegisters == 0 || (kSecondThreads % 128 == 0 && !kDrain),
+                "registers move between groups of four warps, which do not meet again");
   typedef Granularity<First::kBlockGranular> FirstGrain;
   typedef Granularity<Second::kBlockGranular> SecondGrain;
   const int thread = thread_index();
   Slot* slots = reinterpret_cast<Slot*>(dynamic_shared() + kBodyBytes);
   if (thread < kFirstThreads) {
+    grow_registers<kFirstRegisters>();
     const Context<1, kFirstThreads> where = {block_index(), grid_size(), thread, dynamic_shared()};
     if (kDrain)
       FirstGrain::template drain<First>(first, where, first_range, &counters->taken[0], slots);
     else
       FirstGrain::template strided<First>(first, where, first_range);
   } else {
+    shrink_registers<kSecondRegisters>();
     const Context<2, kSecondThreads> where = {block_index(), grid_size(), thread - kFirstThreads,
                                               dynamic_shared() + kSecondShared};
     if (kDrain)
@@ -371,7 +395,7 @@ struct Interleaved {
   NITRO_METHOD bool busy() const { return pieces > 0 || unit < end; }
   NITRO_METHOD void one() {
     if (pieces > 0) {
-      Body::consume(params, lane, unit, piece, held, state);
+      Body::consume(params, typename Body::Reloaded(), lane, unit, piece, held, state);
       piece++;
       if (piece == pieces) {
         pieces = 0;

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from nitro.fused_kernels.bodies import Body, MemoryBody
+from nitro.fused_kernels.candidates import staged, teams
+from nitro.fused_kernels.occupancy import LIMITS
 from nitro.fused_kernels.strategies import (
     Alone,
     InterBlockStatic,
@@ -36,6 +38,15 @@ def kernels(sm: int) -> list[Kernel]:
     found = [single_kernel(body, Alone()) for body in bodies]
     found += [single_kernel(compute[0], Persistent()), single_kernel(partner, Persistent())]
     found += [pair_kernel(compute[0], partner, strategy) for strategy in STRATEGIES]
+    if sm >= 80:
+        kinds = [next(body for body in compute if body.operation == kind) for kind in ("gemm", "convolution_3x3")]
+        for team in (way for body in (*kinds, next(b for b in compute if b.tensor)) for way in teams(body)):
+            if team.registers is None or sm >= 90:
+                registers = team.registers[1] if team.registers else 128
+                (beside, *_) = staged(MemoryBody("layer_norm"), team.threads, registers)
+                kernel = pair_kernel(team.body, beside, IntraBlock(team.threads, registers=team.registers))
+                if kernel.shared_bytes <= LIMITS[sm].shared_bytes_per_block:
+                    found.append(kernel)
     if sm in (72, 87):
         tensor = next(body for body in compute if body.tensor)
         found += [pair_kernel(tensor, partner, strategy) for strategy in (IntraBlock(128), InterBlockTicket())]

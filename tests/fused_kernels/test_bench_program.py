@@ -20,8 +20,9 @@ from nitro.fused_kernels.pairs import PAIRS
 from nitro.fused_kernels.problems import Problem
 from nitro.fused_kernels.runtime_emulation import EmulatedRuntime
 from nitro.fused_kernels.strategies import CSRC, launch
-from nitro.fused_kernels.study import Subject, reshaped, subject_of, summarise, table
+from nitro.fused_kernels.study import Subject, reshaped, subject_of
 from nitro.fused_kernels.study_store import document, identity_of, protocol_of, read_document
+from nitro.fused_kernels.study_summary import summarise, table
 
 HERE = Path(__file__).parent
 GEMM = ("first.rows=256", "first.outputs=64", "first.depth=32", "second.rows=80", "second.columns=64")
@@ -200,6 +201,8 @@ class FakeLab:
     from nitro.fused_kernels.study import JUDGING as judging  # noqa: N811
     from nitro.fused_kernels.tuner import RUNGS as rungs  # noqa: N811
 
+    budget = None
+
 
 def keys(value: object) -> object:
     """Return the shape of JSON: keys without values; of a list its first element; what may be null is just a value."""
@@ -290,6 +293,14 @@ def test_wrong_usage_is_one_sentence(programs: dict[int, Path], arguments: list[
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith(f"bench: {sentence}")
     assert done.stdout == ""
+
+
+def test_a_control_that_nobody_asked_for_does_not_stand_in_the_way_of_a_ratio(tmp_path: Path) -> None:
+    program = build(80, 1024, tmp_path, "-O0")
+    done = run(program, "--balance", "0.9", "--json", "-")
+    assert done.returncode == 0
+    assert done.stderr == "conv3x3+conv1x1 (control) is left out: only memory-bound problems are scaled\n"
+    assert json.loads(done.stdout)["cases"] == []
 
 
 @pytest.mark.parametrize(

@@ -53,13 +53,15 @@ def test_shared_memory_and_threads_are_those_of_the_headers(sm: int, tmp_path: P
     wanted = (problem for problem in COMPUTE if sm >= 70 or problem.dtype == "float32")
     offered = [body for problem in wanted for body in candidates(problem, sm)]
     bodies = dict.fromkeys(body for body in (*bodies_for(sm)[0], *offered) if isinstance(body, ComputeBody))
-    lines = ['#include "simt.cuh"', '#include "tensor.cuh"']
+    lines = ['#include "simt.cuh"', '#include "tensor.cuh"', '#include "memory.cuh"']
     for index, body in enumerate(bodies):
         lines += [
             f"typedef {body.cpp} Body{index};",
             f'static_assert(Body{index}::kSharedBytes == {body.shared_bytes}, "{body.name}: shared memory");',
             f'static_assert(Body{index}::kThreads == {body.threads}, "{body.name}: threads");',
         ]
+    staged = [body for body in bodies_for(sm)[1] if body.stages]
+    lines += [f'static_assert({body.cpp}::kWarpBytes == {body.shared_bytes_of(32)}, "{body.name}");' for body in staged]
     source = tmp_path / "sizes.cpp"
     source.write_text("\n".join(lines) + "\n", encoding="utf-8")
     command = ["g++", "-std=c++14", "-w", "-fsyntax-only", f"-DNITRO_EMULATION={sm * 10}", f"-I{CSRC}", str(source)]

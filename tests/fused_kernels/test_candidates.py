@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from fused_kernels.timed_runtime import FITS
-from nitro.fused_kernels.bodies import ComputeBody, MemoryBody
+from nitro.errors import UsageError
+from nitro.fused_kernels.bodies import Body, ComputeBody, MemoryBody
 from nitro.fused_kernels.candidates import (
     FUSED,
     MOST_SPILLED_BYTES,
@@ -23,9 +24,25 @@ from nitro.fused_kernels.candidates import (
     kernels_of,
     plausible_bodies,
     shortlist,
+    staged,
+    teams,
 )
-from nitro.fused_kernels.problems import GemmProblem, LayerNormProblem, SkinnyGemmProblem
-from nitro.fused_kernels.strategies import InterBlockTicket, IntraBlock, IntraThread
+from nitro.fused_kernels.problems import (
+    ConvolutionProblem,
+    GemmProblem,
+    LayerNormProblem,
+    Problem,
+    SkinnyGemmProblem,
+    linear,
+)
+from nitro.fused_kernels.strategies import (
+    InterBlockTicket,
+    IntraBlock,
+    IntraThread,
+    check_kernel,
+    pair_kernel,
+    registers_at_start,
+)
 
 GEMM = ComputeBody("gemm", stages=4)
 NORM = MemoryBody("layer_norm")
@@ -38,6 +55,8 @@ def test_doing_without_fusion_is_always_among_the_ways() -> None:
     assert found["graph"] == 2
     # Either half capped, first or left to the GPU, with either division of the L1.
     assert found["elastic"] == 2 * 2 * 2
+    # The second in blocks of its own, and staged on a capped grid.
+    assert found["sequential"] == 2
     assert found["library"] == 0
 
 
@@ -152,7 +171,8 @@ def test_strategies_by_block_get_coarse_memory_bodies_too() -> None:
         family: {one.bodies[1].rows for one in all_ways([GEMM], [NORM]) if one.family == family and one.bodies[1]}  # type: ignore[union-attr]
         for family in ("inter_block_ticket", "intra_block", "sequential")
     }
-    assert rows == {"inter_block_ticket": {1, 8, 32}, "intra_block": {1}, "sequential": {1}}
+    # 4 rows are those of staged bodies.
+    assert rows == {"inter_block_ticket": {1, 8, 32}, "intra_block": {1, 4}, "sequential": {1, 4}}
     assert coarser(MemoryBody("skinny_gemm", rows=2)) == ()
     assert coarser(MemoryBody("layer_norm", chunks=0)) == ()
     assert coarser(GEMM) == ()
@@ -164,6 +184,66 @@ def test_plausible_bodies_can_solve_the_problem(sm: int) -> None:
         found = plausible_bodies(problem, sm)
         assert found
         assert all(body.units(problem) > 0 and body.minimum_sm <= sm for body in found)
+
+
+@pytest.mark.parametrize(
+    ("body", "stages"),
+    [
+        (NORM, [3, 5]),  # two rows of 2 KB
+        (MemoryBody("skinny_gemm"), [3, 5]),  # two outputs of 2 KB
+        (MemoryBody("residual_gelu"), [3, 5]),
+        (MemoryBody("embedding"), [6, 10]),
+        (MemoryBody("layer_norm", "float16", 8, 2), [6, 10]),
+        (replace(NORM, width=1, chunks=5), []),
+        (replace(NORM, chunks=0), []),
+        (GEMM, []),
+    ],
+)
+def test_staged_bodies_have_as_much_on_their_way_whatever_a_piece_is(body: Body, stages: list[int]) -> None:
+    assert [one.stages for one in staged(body)] == stages
+    for threads in (128, 256, 384):
+        assert all(one.shared_bytes_of(threads) <= 96 << 10 for one in staged(body, threads))
+
+
+def test_a_staged_layer_norm_uses_the_registers_that_it_has() -> None:
+    rows_and_constants = {
+        count: {(one.together, one.keep) for one in staged(NORM, 128, count)} for count in (128, 88, 48)
+    }
+    assert rows_and_constants == {128: {(2, True)}, 88: {(2, False)}, 48: {(1, False)}}
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [GemmProblem(256, 128, 64), ConvolutionProblem(2, 14, 14, 64, 64, padding=1), linear(128, 64, 64)],
+    ids=["gemm", "convolution", "tensor"],
+)
+def test_a_team_takes_all_registers_of_an_sm_and_no_more(problem: Problem) -> None:
+    found = teams(plausible_bodies(problem, 90)[0])
+    assert found
+    for team in found:
+        kernel = pair_kernel(team.body, staged(NORM)[0], IntraBlock(team.threads, registers=team.registers))
+        assert kernel.threads * registers_at_start(kernel.threads) > 0.9 * 65536
+        assert kernel.moves_registers == (team.registers is not None)
+        team.body.check(problem)
+    assert teams(NORM) == ()
+    assert teams(plausible_bodies(problem, 72)[0]) == ()
+
+
+def test_registers_that_a_block_does_not_have_are_refused() -> None:
+    high = ComputeBody("convolution_3x3", tile_m=192, tile_n=128, simt_threads=384)
+    slow = staged(NORM)[0]
+    for strategy, reason in (
+        (IntraBlock(128, registers=(144, 88)), "starts with 128 registers a thread"),
+        (IntraBlock(128, registers=(120, 80)), "the first group growing"),
+        (IntraBlock(128, drain=True, registers=(144, 80)), "groups of 128 threads that do not drain"),
+        (IntraBlock(128, registers=(140, 80)), "by eights"),
+    ):
+        with pytest.raises(UsageError, match=reason):
+            pair_kernel(high, slow, strategy)
+    with pytest.raises(UsageError, match=r"needs sm_90 or newer, this is sm_87"):
+        check_kernel(pair_kernel(high, slow, IntraBlock(128, registers=(144, 80))), 87)
+    with pytest.raises(UsageError, match="loads pieces into registers"):
+        pair_kernel(GEMM, slow, IntraThread())
 
 
 def test_fused_families_are_those_with_a_strategy() -> None:

@@ -41,7 +41,7 @@ def check(sm: int, case: Case, strategies: tuple[PairStrategy, ...], monkeypatch
 def test_every_strategy_has_the_bits_of_the_bodies_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     case = together(ComputeBody("convolution_3x3", tile_m=64), MemoryBody("layer_norm", rows=8))
     left_out = (IntraBlock(256), InterBlockStatic(Order.PROPORTIONAL))
-    strategies = tuple(s for s in verify.pair_strategies(*case.bodies) if s not in left_out)
+    strategies = tuple(s for s in verify.pair_strategies(*case.bodies, 80) if s not in left_out)
     report = check(80, case, strategies, monkeypatch)
     assert {found.check for found in report.checks} == {
         "reference",
@@ -61,6 +61,37 @@ def test_tensor_cores_through_wmma(monkeypatch: pytest.MonkeyPatch) -> None:
     tensor = ComputeBody("convolution_3x3", "float16", tile_m=64, warp_m=32, width=8)
     tensor = replace(tensor, stages=2, asynchronous=False, mma=False)
     check(72, together(tensor, MemoryBody("skinny_gemm", "float16", 8, 2, 1, 4)), (InterBlockTicket(),), monkeypatch)
+
+
+def test_staged_pieces_beside_warps_some_of_which_copy_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """384 threads do not divide the copies of a tile of 128 columns evenly: 128 of them have none."""
+    high = ComputeBody("convolution_1x1", tile_m=192, tile_n=128, simt_threads=384)
+    strategies = (IntraBlock(64, drain=True), IntraBlock(128, registers=(144, 80)))
+    norm = MemoryBody("layer_norm", rows=4, stages=3, keep=True, together=2)
+    check(90, together(high, norm), strategies, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        MemoryBody("layer_norm", rows=4, stages=3, keep=True, together=2),
+        MemoryBody("softmax", "float16", 8, 2, rows=2, stages=5, together=2),
+        MemoryBody("skinny_gemm", rows=2, stages=3),
+        MemoryBody("embedding", chunks=2, rows=4, stages=2),
+        MemoryBody("residual_gelu", rows=2, stages=2),
+    ],
+    ids=lambda body: body.operation,
+)
+def test_staged_bodies_compute_what_the_others_do(body: MemoryBody) -> None:
+    runtime = EmulatedRuntime()
+    checker = verify._Checker(runtime, verify.Report("test", 80))
+    for problem in verify.problems_for(body):
+        inputs = verify._Bound(runtime, problem, random_inputs(problem, seed=5))
+        plain = replace(body, stages=0, keep=False, together=1)
+        for one in (body, plain):
+            checker.single(one, problem, inputs, Alone())
+        assert np.array_equal(checker.alone[body, problem], checker.alone[plain, problem])
+    assert checker.report.passed, checker.report.table()
 
 
 def test_staging_through_registers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import nitro.fused_kernels
 from fused_kernels.timed_runtime import NoCompiler, TimedRuntime
 from nitro.commands.fuse import COMMAND
 from nitro.errors import InputError, NitroError, ToolError, UsageError
-from nitro.fused_kernels import compile_queue, nvrtc, vendor
+from nitro.fused_kernels import compile_queue, nvrtc, pairs, sm_budget, study, vendor
+from nitro.fused_kernels.sm_budget import Eater
 from nitro.fused_kernels.strategies import IntraBlock, Kernel
 
 
@@ -91,6 +93,89 @@ def test_bench_scales_to_a_ratio() -> None:
     assert "outputs=512, inner=512" in case["problems"][1]
 
 
+@dataclass
+class Halved(TimedRuntime):
+    """A device whose budgets of SMs have known times, too."""
+
+    def divide(self, sms: int) -> tuple[TimedRuntime, TimedRuntime]:
+        return tuple(  # type: ignore[return-value]
+            Halved(replace(self.facts, sms=count), cost_us=self.cost_us) for count in (sms, self.facts.sms - sms)
+        )
+
+
+class Quiet(Eater):
+    """An eater that is entered and left, and reads nothing."""
+
+    entered = 0
+
+    def __post_init__(self) -> None:
+        pass
+
+    def __enter__(self) -> Quiet:
+        type(self).entered += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bytes_per_s = 2.5e12
+
+
+@pytest.mark.usefixtures("device")
+def test_bench_on_some_sms_beside_an_eater(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(nitro.fused_kernels, "open_runtime", lambda: Halved(cost_us=cost_us))
+    monkeypatch.setattr(sm_budget, "Eater", Quiet)
+    monkeypatch.setattr(study, "Eater", Quiet)
+    monkeypatch.setattr(Quiet, "entered", 0)
+    report = tmp_path / "study.md"
+    strategies = ("--strategy", "sequential", "--strategy", "intra_block")
+    result = run(
+        "bench", *ONE_PAIR, *strategies, "--samples", "3", "--sms", "2", "--eater", "0.5", "-o", report, "--json", "-"
+    )
+    content = json.loads(result.stdout)
+    assert content["identity"]["device"]["sms"] == 2
+    assert content["protocol"]["budget"] == {"sms": 2, "of": 3, "eater_strength": 0.5}
+    assert content["cases"][0]["eaten_bytes_per_s"] == 2.5e12
+    # Entered for every round: those of finding bodies (5 of each problem), of tuning (2, 4, 9) and of judging (3).
+    assert Quiet.entered == 2 * 5 + 2 + 4 + 9 + 3
+    assert "Measured on 2 of 3 SMs" in report.read_text(encoding="utf-8")
+    plain = run("bench", *ONE_PAIR, *strategies, "--samples", "3", "--sms", "2")
+    assert plain.stdout.splitlines()[-1] == "measured on 2 of 3 SMs; a part of a large GPU, not a small GPU."
+
+
+@pytest.mark.usefixtures("device")
+def test_of_all_pairs_those_that_cannot_be_scaled_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = {name: pair for name, pair in pairs.PAIRS.items() if name in ("gemm+gemv", "conv3x3+conv1x1 (control)")}
+    monkeypatch.setattr(pairs, "PAIRS", wanted)
+    options = ("--strategy", "sequential", "--balance", "0.4", "--samples", "3", "--json", "-")
+    result = run("bench", *options)
+    assert [case["name"] for case in json.loads(result.stdout)["cases"]] == ["gemm+gemv"]
+    assert "left out: conv3x3+conv1x1 (control): " in result.stderr
+    with pytest.raises(UsageError, match="only memory-bound"):
+        run("bench", "--pair", "conv3x3+conv1x1 (control)", *options)
+
+
+def test_without_green_contexts_a_budget_is_refused(device: TimedRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_budgets(*_: object) -> Any:
+        raise ToolError("Orin and its driver have no budgets of SMs; they need CUDA 12.4 or newer.")
+
+    monkeypatch.setattr(type(device), "divide", no_budgets)
+    with pytest.raises(ToolError, match="have no budgets of SMs"):
+        run("bench", *ONE_PAIR, "--sms", "2")
+
+
+@pytest.mark.usefixtures("device")
+def test_a_study_that_was_measured_before_becomes_a_report(tmp_path: Path) -> None:
+    file, page, text = tmp_path / "study.json", tmp_path / "study.html", tmp_path / "study.md"
+    run("bench", *ONE_PAIR, "--strategy", "sequential", "--strategy", "intra_block", "--samples", "3", "--json", file)
+    assert run("report", file, "-o", page, "-o", text, "--title", "Mine").stdout == ""
+    assert "gemm+gemv" in page.read_text(encoding="utf-8")
+    assert text.read_text(encoding="utf-8").startswith("# Mine")
+    assert run("report", file).stdout.split()[0] == "case"
+    with pytest.raises(UsageError, match="cannot tell the format"):
+        run("report", file, "-o", tmp_path / "study.docx")
+    with pytest.raises(UsageError, match="never written to"):
+        run("report", file, "-o", file)
+
+
 def test_tune_remembers(device: TimedRuntime, tmp_path: Path) -> None:
     cache = tmp_path / "tuning.json"
     first = run("tune", *ONE_PAIR, "--cache", cache)
@@ -125,6 +210,7 @@ def test_tune_keeps_choices_by_device(tmp_path: Path) -> None:
     [
         (("bench", "--pair", "tea+biscuits"), "there is no pair 'tea"),
         (("bench", "--case", "tea*"), r"no case is called 'tea\*'"),
+        (("bench", "--pair", "gemm+gemv", "--eater"), "say with --sms how many"),
         (("bench", "--strategy", "magic"), "there is no strategy 'magic'"),
         (("tune", "--pair", "gemm+gemv", "--set", "first.tea=1"), "first has no size 'tea'"),
     ],

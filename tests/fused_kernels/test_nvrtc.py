@@ -51,8 +51,9 @@ def test_the_cache_distinguishes_all_that_matters(compiler: nvrtc.Nvrtc, tmp_pat
         cache.key(compiler, "a", "n", 53, {"h": "x"}, ()),
         cache.key(compiler, "a", "n", 53, {"h": "y"}, ()),
         cache.key(compiler, "a", "n", 53, {}, ("-lineinfo",)),
+        cache.key(compiler, "a", "n", 53, {}, (), specific=True),
     }
-    assert len(keys) == 7
+    assert len(keys) == 8
 
 
 def entry(code: bytes = b"\x7fELF\n\0code") -> Compiled:

@@ -9,9 +9,11 @@ from fused_kernels.kernels_of_the_tests import ARCHITECTURES, kernels
 from nitro.errors import UsageError
 from nitro.fused_kernels import nvrtc
 from nitro.fused_kernels.bodies import ComputeBody
+from nitro.fused_kernels.candidates import teams
 from nitro.fused_kernels.pairs import PAIRS
 from nitro.fused_kernels.resources import ResourceReport, kernel_resources, resource_report, resource_reports, table
 from nitro.fused_kernels.strategies import Alone, IntraBlock, single_kernel
+from nitro.fused_kernels.verify import bodies_for
 
 LIMITS = json.loads(Path(__file__).with_name("resource_limits.json").read_text(encoding="utf-8"))
 
@@ -53,6 +55,17 @@ def test_bodies_alone_do_not_spill_where_that_is_promised(reports: list[Resource
         excused = excused or (report.sm < 70 and "_w1" in report.kernel)
         if report.strategy == "alone" and not excused:
             assert spills(report) == 0, report.kernel
+
+
+def test_teams_hardly_spill(reports: list[ResourceReport]) -> None:
+    """Their tiles were chosen so that all registers of an SM are taken, and hardly one is missing."""
+    names = [tuple(team.body.name for team in teams(body)) for body in bodies_for(90)[0]]
+    tiles = {name for group in names for name in group}
+    found = [one for one in reports if one.bodies[0] in tiles and "_r4" in one.bodies[-1] and "_a" in one.bodies[-1]]
+    assert {report.sm for report in found} == {87, 90}
+    for report in found:
+        assert spills(report) <= 32, report.kernel
+        assert report.occupancy.blocks == 1, report.kernel
 
 
 def test_named_barriers_are_constants(reports: list[ResourceReport]) -> None:

@@ -31,28 +31,30 @@ from nitro.fused_kernels.study import (
     Lab,
     Regret,
     Subject,
-    Target,
     Timing,
     families,
-    fastest_families,
-    gain_interval,
-    geometric_mean,
     measure,
     most_telling_first,
-    predictions,
     problem_of,
     regret_of,
     reshaped,
     result_of,
-    row,
     screen_all,
     subjects,
+)
+from nitro.fused_kernels.study_store import CaseFiles, document, merged, protocol_of, read_document
+from nitro.fused_kernels.study_summary import (
+    Target,
+    fastest_families,
+    gain_interval,
+    geometric_mean,
+    predictions,
+    row,
     summarise,
     summary_text,
     table,
     verdict,
 )
-from nitro.fused_kernels.study_store import CaseFiles, document, merged, protocol_of, read_document
 
 # ---- cases ----
 

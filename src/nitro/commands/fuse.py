@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from nitro.commands import analyze as shared
+from nitro.commands._options import lang_option
+from nitro.commands._outputs import check_outputs, suffix_of
 from nitro.errors import InputError, ToolError, UsageError
 
 if TYPE_CHECKING:
     from nitro.fused_kernels.pairs import Pair
     from nitro.fused_kernels.strategies import Kernel
     from nitro.fused_kernels.study import Subject
+    from nitro.reports.blocks import Language
+    from nitro.reports.output import Paper, Settings
 
 _DEFAULT_ARCHITECTURES = ("sm_53", "sm_62", "sm_72", "sm_87", "sm_90")
 
@@ -67,6 +73,35 @@ def group() -> None:
     """Fused kernels: what they need, whether they are right, and what they gain."""
 
 
+_output_option = click.option(
+    "-o",
+    "--output",
+    "outputs",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write a report; the suffix is the format: .html, .pdf, .md or .json. May be given several times.",
+)
+
+
+def _write_reports(document: str, outputs: tuple[Path, ...], looks: Settings) -> None:
+    """Write a study as reports, all of them or none."""
+    from nitro.reports import output
+    from nitro.reports.fusion import FusionDocuments
+
+    if not outputs:
+        return
+    suffixes = [suffix_of(file) for file in outputs]
+    with output.drawing() if ".pdf" in suffixes else nullcontext() as drawer:
+        documents = FusionDocuments(json.loads(document), looks, drawer)
+        drawn = [
+            output.FORMATS[suffix](documents) if suffix in output.FORMATS else f"{document}\n".encode()
+            for suffix in suffixes
+        ]
+    for file, content in zip(outputs, drawn, strict=True):
+        output.write_file(file, content)
+
+
 @group.command("resources", cls=_ListsPairs)
 @click.option(
     "--arch",
@@ -111,7 +146,7 @@ def _kernels(names: tuple[str, ...], architectures: list[int]) -> tuple[list[tup
     for sm in architectures:
         for pair in _pairs(names):
             try:
-                strategies = pair_strategies(*pair.bodies(sm))
+                strategies = pair_strategies(*pair.bodies(sm), sm)
             except UsageError as error:
                 left_out.append(f"{pair.name} on sm_{sm}: {error}")
                 continue
@@ -184,6 +219,23 @@ def _subjects(names: tuple[str, ...], patterns: tuple[str, ...], settings: tuple
     help="Scale the memory-bound layer until it takes RATIO times as long as the other.",
 )
 @click.option("--exhaustive", is_flag=True, help="Measure every way again, for the regret of the tuner; takes longer.")
+@click.option(
+    "--sms",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Measure on N SMs of the GPU, without a library (green contexts: CUDA 12.4; an H200 gives 8, 16, …).",
+)
+@click.option(
+    "--eater",
+    "eater_strength",
+    type=click.FloatRange(min=0, max=1, min_open=True),
+    is_flag=False,
+    flag_value=1.0,
+    metavar="[STRENGTH]",
+    help="With --sms: let a kernel on the other SMs take bandwidth away, with STRENGTH of its blocks. Default: 1.",
+)
+@_output_option
+@lang_option
 @_json_option
 def bench_command(
     names: tuple[str, ...],
@@ -193,6 +245,10 @@ def bench_command(
     samples: int,
     balance: float | None,
     exhaustive: bool,
+    sms: int | None,
+    eater_strength: float | None,
+    outputs: tuple[Path, ...],
+    lang: Language | None,
     json_to: str | None,
 ) -> None:
     """Time pairs of layers on the GPU: in turn, in streams, as graphs, elastic, with cuBLAS or cuDNN, and fused.
@@ -204,39 +260,98 @@ def bench_command(
     \b
     Examples:
       nitro-analyze fuse bench --pair gemm+layer_norm --balance 0.9
-      nitro-analyze fuse bench --case 'conv3x3_f32+*' --json study.json
+      nitro-analyze fuse bench --case 'conv3x3_f32+*' --json study.json -o study.html
       nitro-analyze fuse bench --pair conv3x3+gemv --set first.images=8 --set second.outputs=4096
       nitro-analyze fuse bench --pair gemm+gemv --strategy sequential --strategy elastic --strategy intra_block
+      nitro-analyze fuse bench --pair conv3x3+gemv --sms 8 --eater 0.25
     """  # noqa: D301
     from dataclasses import replace
 
     from nitro.fused_kernels import open_runtime
     from nitro.fused_kernels.compile_queue import CompileQueue
-    from nitro.fused_kernels.study import Lab, families, measure, summarise, summary_text, table
+    from nitro.fused_kernels.sm_budget import Budget, sm_budget
+    from nitro.fused_kernels.study import Lab, families, measure
     from nitro.fused_kernels.study_store import document, identity_of, protocol_of
+    from nitro.fused_kernels.study_summary import budget_text, summarise, summary_text, table
     from nitro.fused_kernels.vendor import open_library
 
     wanted = _subjects(names, patterns, settings)
     chosen = families(strategies)
+    check_outputs((), outputs, json_to)
+    looks = shared._settings(lang, None, None, None, None)
+    if eater_strength and not sms:
+        raise UsageError("--eater takes bandwidth away from a budget of SMs; say with --sms how many that has.")
     runtime = open_runtime()
+    budget: Budget | None = None
+    beside: AbstractContextManager[object] = nullcontext()
+    if sms:
+        budget = Budget(sms, runtime.facts.sms, eater_strength)
+        runtime, beside = sm_budget(runtime, sms, eater_strength=eater_strength)
     try:
-        library = open_library() if "library" in chosen else None
+        # A library chooses its kernels for the whole GPU.
+        library = open_library() if "library" in chosen and not sms else None
     except ToolError as error:
         click.echo(f"nitro-analyze: without cuBLAS and cuDNN: {error}", err=True)
         library = None
     with CompileQueue(runtime.facts.sm) as queue:
-        lab = Lab(runtime, queue, library, families=chosen)
+        lab = Lab(runtime, queue, library, families=chosen, beside=beside, budget=budget)
         lab.judging = replace(lab.judging, samples=samples)
         results = []
         for subject in wanted:
             _say(f"{subject.name} …")
-            scaled = lab.balance(subject, balance) if balance else subject
+            try:
+                scaled = lab.balance(subject, balance) if balance else subject
+            except UsageError as error:
+                if names or patterns:
+                    raise
+                click.echo(f"nitro-analyze: left out: {subject.name}: {error}", err=True)
+                continue
             results.append(measure(lab, scaled, exhaustive=exhaustive))
-    _write(document(results, identity_of(runtime, library), protocol_of(lab)), json_to)
+    text = document(results, identity_of(runtime, library), protocol_of(lab))
+    _write(text, json_to)
+    _write_reports(text, outputs, looks)
     if json_to != "-":
         click.echo(table(results))
+        if budget:
+            click.echo(budget_text(budget, results))
         if patterns:
             click.echo(summary_text(summarise(results)))
+
+
+@group.command("report")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), metavar="STUDY.json")
+@_output_option
+@lang_option
+@click.option("--title", help="Title of the report.")
+@click.option("--author", help="Author, shown under the title.")
+@click.option("--paper", type=click.Choice(["a4", "letter"]), help="Paper of the PDF.  [default: a4]")
+def report_command(
+    file: Path,
+    outputs: tuple[Path, ...],
+    lang: Language | None,
+    title: str | None,
+    author: str | None,
+    paper: Paper | None,
+) -> None:
+    """Write a report of a study that was measured before; needs no GPU.
+
+    STUDY.json is what `fuse bench --json`, benchmarks/fusion_study.py or the program csrc/bench.cu wrote. Without -o
+    its table is printed.
+
+    \b
+    Example:
+      nitro-analyze fuse report study.json -o study.html -o study.pdf --lang ko
+    """  # noqa: D301
+    from nitro.fused_kernels.study_store import document, read_document
+    from nitro.fused_kernels.study_summary import summarise, summary_text, table
+
+    check_outputs((file,), outputs, None)
+    results, content = read_document(file)
+    text = document(results, content["identity"], content["protocol"])
+    _write_reports(text, outputs, shared._settings(lang, title, author, paper, None))
+    if not outputs:
+        click.echo(table(results))
+        click.echo(summary_text(summarise(results)))
 
 
 @group.command("tune", cls=_ListsPairs)
