@@ -249,7 +249,8 @@ def test_contents_and_bookmarks_lead_to_the_sections(
         number = destinations[name]
         assert squeezed(title) in squeezed(pages[number])
         # The number that stands before the title is that of the page; two entries share a line.
-        assert re.search(rf"(^|\D){number + 1}{re.escape(squeezed(title))}(\d|$)", lines, re.MULTILINE)
+        said = {"en": f"p.{number + 1}", "ko": f"{number + 1}쪽"}[language]
+        assert re.search(rf"(^|\D){re.escape(said + squeezed(title))}(p\.|\d|$)", lines, re.MULTILINE)
     marks = {
         entry.title: reader.get_destination_page_number(entry)
         for entry in reader.outline
