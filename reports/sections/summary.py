@@ -1,4 +1,4 @@
-"""The summary: the answer in two sentences and six key figures, a seventh where power was logged."""
+"""The summary: the answer in two sentences and six key figures, energy among them where power was logged."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
         _busy(analysis, device_id),
         _cause(analysis, device_id),
         _sm_active(analysis, device_id),
-        _launches(analysis, device_id),
-        *_energy(analysis),
+        # Six fill their rows. Where launches matter, the cause of the idle time tells of them, too.
+        _energy(analysis) or _launches(analysis, device_id),
     )
     return (*(Paragraph(sentence, is_lead=True) for sentence in sentences), KeyFigures(figures))
 
@@ -67,7 +67,7 @@ def _where(analysis: Analysis, device_id: int) -> Message:
             copies=numbers.duration(copies),
             kernels=numbers.duration(kernel_busy),
         )
-    if kernel_busy / window >= _GPU_BOUND and work is not None:
+    if busy / window >= _GPU_BOUND and work is not None:
         return message(
             "{device} was busy for {share} of the {length} window: the GPU itself is the limit, and {part} of the time "
             "of kernels and graphs goes to {kernel}.",
@@ -110,8 +110,8 @@ def _shortened(name: str, most: int = 48) -> str:
     return name if isinstance(name, Message) or len(name) <= most else name[: most - 1] + "…"
 
 
-def _energy(analysis: Analysis) -> tuple[KeyFigure, ...]:
-    """Return energy per item, or per iteration, or of the window; nothing where no power was logged."""
+def _energy(analysis: Analysis) -> KeyFigure | None:
+    """Return energy per item, or per iteration, or of the window; `None` where no power was logged."""
     mean = analysis.parts("power").get("mean")
     for metric, label in (
         ("energy_per_item", message("Energy an item")),
@@ -125,8 +125,8 @@ def _energy(analysis: Analysis) -> tuple[KeyFigure, ...]:
                 error=numbers.in_unit(found.error, "J"),
                 power=numbers.in_unit(mean.value, "W"),
             )
-            return (KeyFigure(label, numbers.in_unit(found.value, "J"), note),)
-    return ()
+            return KeyFigure(label, numbers.in_unit(found.value, "J"), note)
+    return None
 
 
 def _pace(analysis: Analysis, device_id: int) -> KeyFigure:
