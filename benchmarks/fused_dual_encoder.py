@@ -18,6 +18,7 @@ import argparse
 import copy
 import functools
 import json
+import math
 import statistics
 import sys
 import time
@@ -85,6 +86,14 @@ def towers(vision: str, dtype: str) -> tuple[Any, Any]:
     return image.to("cuda", kind, memory_format=torch.channels_last), text.to("cuda", kind)
 
 
+@functools.cache
+def folded(vision: str, dtype: str) -> Any:
+    """Return the vision tower with its batch norms folded; kept, because graphs read its weights by their addresses."""
+    from torch.fx.experimental.optimization import fuse
+
+    return fuse(copy.deepcopy(towers(vision, dtype)[0]))
+
+
 @dataclass(slots=True)
 class Way:
     """One way to run both towers. `graph` says that it replays one."""
@@ -141,12 +150,11 @@ def graphed(run: Callable[[Any, Any], tuple[Any, Any]], images: Any, ids: Any) -
     return replay
 
 
-def baselines(image: Any, text: Any, images: Any, ids: Any, vision: str) -> Iterator[tuple[str, Any]]:
-    from torch.fx.experimental.optimization import fuse
-
+def baselines(vision: str, dtype: str, images: Any, ids: Any) -> Iterator[tuple[str, Any]]:
+    image, text = towers(vision, dtype)
     kinds = {"model": image}
     if vision.startswith("resnet"):
-        kinds["folded"] = fuse(copy.deepcopy(image))
+        kinds["folded"] = folded(vision, dtype)
     for kind, tower in kinds.items():
         for streams in (1, 2):
             run = both(tower, text, streams)
@@ -201,6 +209,7 @@ def run_configuration(
 ) -> tuple[dict[str, Any], Any]:
     import torch
 
+    from nitro.errors import ToolError
     from nitro.fused_kernels.model import FusedDualEncoder
 
     started = time.monotonic()
@@ -218,7 +227,7 @@ def run_configuration(
     def add(name: str, run: Callable[[Any, Any], Any]) -> None:
         ways.append(Way(name, lambda: run(images, ids), lambda: run(images, ids)))
 
-    for name, run in baselines(image, text, images, ids, vision):
+    for name, run in baselines(vision, dtype, images, ids):
         add(name, run)
     marks["baselines"] = time.monotonic() - started
     encoder = FusedDualEncoder(image, text, images, ids, measurements=measurements)
@@ -256,6 +265,8 @@ def run_configuration(
         found = way.outputs() if way.outputs is not None else pipelined.flush()
         assert found is not None
         row["error"] = {name: error(one, w) for name, one, w in zip(("vision", "text"), found, wide, strict=True)}
+        if not all(math.isfinite(value) for one in row["error"].values() for value in one.values()):
+            raise ToolError(f"{way.name}: its outputs are no numbers, so its time means nothing; look at its towers.")
         rows.append(row)
     explanation = graph.explain()
     unfused = min((r for r in rows if not r["name"].startswith("nitro")), key=lambda r: r["latency_us"])
@@ -334,8 +345,11 @@ def columns(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def merge(paths: list[Path], output: Path, note: str) -> None:
-    """Write the configurations of several runs on one machine as one small file, without the reason of every layer."""
-    contents = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    """Write the configurations of several runs on one machine as one small file, without the reason of every layer.
+
+    JSON has no NaN: an error that is none becomes null.
+    """
+    contents = [json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None) for path in paths]
     lines = []
     for one in sorted((one for content in contents for one in content["configurations"]), key=place):
         kept = {key: value for key, value in one.items() if key != "reasons"}

@@ -103,7 +103,7 @@ def document(results: Sequence[CaseResult], identity: dict[str, Any], protocol: 
         "rows": [row(one) for one in results],
     }
     text = json.dumps(head, indent=1)
-    lines = ",\n".join(json.dumps(one.as_dict()) for one in results)
+    lines = ",\n".join(json.dumps(one.as_dict(), separators=(",", ":")) for one in results)
     return f'{text[:-2]},\n "cases": [\n{lines}\n ]\n}}'
 
 

@@ -127,13 +127,7 @@ def _summary(document: Mapping[str, Any]) -> tuple[Block, ...]:
         return (
             Paragraph(message("No fused way ran beside an unfused one, so there is no gain to report."), is_lead=True),
         )
-    figures = [
-        KeyFigure(
-            message("Best gain over simple ways"),
-            _gain(best["gains"]["simple"]),
-            best["case"],
-        )
-    ]
+    figures = []
     statistics = summary["accepted_cases"]
     for baseline, (_, said) in _BASELINES.items():
         known = statistics[baseline]
@@ -145,15 +139,77 @@ def _summary(document: Mapping[str, Any]) -> tuple[Block, ...]:
                     message("{least} to {best}", least=_gain(known["least"]), best=_gain(known["best"])),
                 )
             )
+    if not figures:
+        figures.append(KeyFigure(message("Best gain over simple ways"), _gain(best["gains"]["simple"]), best["case"]))
     lead = message(
         "Of {cases} pairs the rule accepts {accepted}. Fused, they take between {least} and {best} of the best time "
         "without fusion, elastic streams included.",
-        cases=count(len(rows)),
+        cases=count(summary.get("cases", len(rows))),  # without controls, which are there to be rejected
         accepted=count(len(accepted)),
         least=_part(compared, max),
         best=_part(compared, min),
     )
-    return (Paragraph(lead, is_lead=True), KeyFigures(tuple(figures)), *_budget(document["protocol"].get("budget")))
+    return (
+        Paragraph(lead, is_lead=True),
+        KeyFigures(tuple(figures)),
+        *_budget(document["protocol"].get("budget")),
+        *_means_table(summary),
+        *_winners_table(summary),
+    )
+
+
+def _means_table(summary: Mapping[str, Any]) -> tuple[Block, ...]:
+    """Return the mean gains over every baseline, also by precision, and with what is rejected counted as 1."""
+    groups = (
+        (message("accepted"), "accepted_cases"),
+        (message("accepted, fp32"), "accepted_fp32_cases"),
+        (message("accepted, fp16"), "accepted_fp16_cases"),
+        (message("all, fused or not as the rule says"), "all_cases_rejected_as_1"),
+    )
+    titles = (
+        ("simple", message("simple")),
+        ("simple_and_elastic", message("elastic too")),
+        ("everything_in_our_layout", message("library, our layout")),
+        ("everything", message("library, any layout")),
+    )
+    rows = []
+    for said, group in groups:
+        found = [_mean(summary.get(group, {}).get(baseline)) for baseline, _ in titles]
+        if any(one is not MISSING for one in found):
+            rows.append((said, *found))
+    if len(rows) < 2:
+        return ()
+    columns = (Column(message("Case"), "left", flexible=True), *(Column(title) for _, title in titles))
+    note = message(
+        "Geometric means of the gain of the best fused way over the best without fusion: simple ways; elastic streams "
+        "too; then cuBLAS and cuDNN as well, with arrays laid out as our kernels read them, or in any way. A case that "
+        "the rule rejects runs without fusion and counts as 1."
+    )
+    return (Table(columns, tuple(rows), note, message("Mean gains"), "fusion_means"),)
+
+
+def _mean(value: Mapping[str, Any] | float | None) -> Quantity:
+    return _gain(value["geometric_mean"] if isinstance(value, Mapping) else value)
+
+
+def _winners_table(summary: Mapping[str, Any]) -> tuple[Block, ...]:
+    """Return in how many cases each strategy was the fastest of our ways."""
+    wins = {name: known for name, known in summary.get("fastest", {}).items() if known["fastest_or_tied"]}
+    if not wins:
+        return ()
+    columns = (
+        Column(message("Way"), "left", flexible=True),
+        Column(message("fastest")),
+        Column(message("fastest or within 2 %")),
+    )
+    rows = tuple(
+        (_WAYS.get(name, name), count(known["fastest"]), count(known["fastest_or_tied"]))
+        for name, known in sorted(wins.items(), key=lambda one: -one[1]["fastest"])
+    )
+    never = [_WAYS.get(name, name) for name in summary["fastest"] if name not in wins]
+    said = message("Cases in which a way was the fastest of ours; controls are not counted.")
+    note = joined(" ", [said, message("Never: {ways}.", ways=joined(", ", never))]) if never else said
+    return (Table(columns, rows, note, message("Which way won"), "fusion_winners"),)
 
 
 def _part(rows: Sequence[Row], choose: Any) -> Quantity:

@@ -105,7 +105,13 @@ for name in sorted(names):
 """
 # Operators of torch are made when their module is imported, so these say what is missing.
 WITH_TORCH = {
-    f"nitro.fused_kernels.{name}" for name in ("torch_ops", "model.dual_encoder", "model.layers", "model.measuring")
+    f"nitro.fused_kernels.{name}"
+    for name in (
+        "torch_calls",
+        "torch_launch",
+        "torch_ops",
+        *(f"model.{one}" for one in ("deciding", "dual_encoder", "engine", "layers", "measuring")),
+    )
 }
 
 

@@ -5,421 +5,34 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count
 from typing import Any
 
 from nitro.errors import UsageError
 
-from ..bodies import Body, choose
-from ..problems import Problem
-from ..strategies import Alone, PairStrategy, strategy_name
-from ..torch_ops import Launcher, Plan, default_strategy, launcher_for, torch
-from .layers import Layer, Tower, Values, trace
-from .measuring import (
-    Measurements,
-    Meter,
-    captured,
-    device_name,
-    graph_time_us,
-    kernels_alone,
-    kernels_of_pair,
-    layer_candidates,
-    pair_candidates,
-)
+from ..strategies import strategy_name
+from ..torch_calls import torch
+from ..torch_launch import Launcher, launcher_for
+from .deciding import Decider
+from .engine import Engine, Half
+from .layers import trace
+from .measuring import Measurements, Meter, captured, device_name, graph_time_us
 from .schedule import (
     LEAST_GAIN,
     Estimates,
     Fuse,
     Fusion,
-    Item,
     Reason,
     Stretch,
     best_matching,
     fitted_overlap,
-    is_compute,
     reasons,
     stretches,
-    why_not_together,
 )
 
-BODY = "body"
 # Two streams do not overlap as well everywhere in the towers; schedules for these norms are measured as well.
 _OTHER_OVERLAPS = (1.3, 1.7, 2.2)
-
-
-# ---- running layers -----------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _Bound:
-    """A layer bound to a body: what a launch needs of its values. `fixed` are the addresses of constants."""
-
-    layer: Layer
-    problem: Problem
-    body: Body
-    shape: tuple[int, ...]
-    role: str
-    fixed: dict[str, int]
-    inputs: tuple[tuple[str, str], ...]
-
-    def bind(self, values: Values, addresses: dict[str, int]) -> Any:
-        """Add the layer's addresses, and return the memory of its output.
-
-        Layouts are those of the examples' run; a copy is made where one is not, so that results are right in any case.
-        """
-        addresses.update(self.fixed)
-        wanted = torch.channels_last if self.layer.reads_images else torch.contiguous_format
-        value: Any = None
-        for array, name in self.inputs:
-            value = values[name]
-            if not value.is_contiguous(memory_format=wanted):
-                values[name] = value = value.contiguous(memory_format=wanted)
-            addresses[array] = value.data_ptr()
-        y = torch.empty(self.shape, dtype=getattr(torch, self.problem.dtype), device=value.device)
-        addresses[f"{self.role}_y"] = y.data_ptr()
-        return y
-
-
-def _finish(layer: Layer, y: Any, values: Values) -> None:
-    values[layer.output] = y if layer.finish is None else layer.finish(y, values)
-
-
-@dataclass(slots=True)
-class _Half:
-    """One tower with what was decided about its layers: the fastest way to run each alone, the fastest of the
-    libraries, and the body for fusing it.
-    """  # noqa: D205
-
-    tower: Tower
-    shapes: list[tuple[int, ...]]
-    items: list[Item]
-    ways: list[str]
-    libraries: list[str]
-    bodies: list[Body | None]
-    tails_us: list[float]
-    frees: dict[int, list[str]]
-
-    @classmethod
-    def make(cls, tower: Tower, example: Any) -> _Half:
-        """Return a tower that torch alone runs, after running it once on an example."""
-        shapes: list[tuple[int, ...]] = []
-
-        def visit(layer: Layer, values: Values) -> None:
-            shapes.append(layer.call(values).shape if layer.call is not None else ())
-
-        tower.run(example, visit)
-        layers = tower.layers
-        return cls(
-            tower,
-            shapes,
-            [Item(layer.name, 0.0, why_not=layer.why_not) for layer in layers],
-            [next(iter(layer.libraries)) for layer in layers],
-            [next(iter(layer.libraries)) for layer in layers],
-            [None] * len(layers),
-            [0.0] * len(layers),
-            tower.last_uses(),
-        )
-
-    def bound(self, at: int, role: str) -> _Bound:
-        layer, body = self.tower.layers[at], self.bodies[at]
-        assert layer.problem is not None
-        assert body is not None
-        constants = self.tower.constants
-        fixed = {f"{role}_{k}": constants[v].data_ptr() for k, v in layer.arrays.items() if v in constants}
-        inputs = tuple((f"{role}_{k}", v) for k, v in layer.arrays.items() if v not in constants)
-        return _Bound(layer, layer.problem, body, self.shapes[at], role, fixed, inputs)
-
-    @property
-    def times_us(self) -> list[float]:
-        return [item.unfused_us for item in self.items]
-
-
-Step = Callable[[Values], None]
-
-
-@dataclass(slots=True)
-class _Engine:
-    """Turns schedules into passes: functions of images and token ids that give both embeddings.
-
-    Without a launcher the halves of a fused pair run one after the other in plain torch, for machines without a GPU.
-    """
-
-    vision: _Half
-    text: _Half
-    launcher: Launcher | None
-    side: Any = None
-
-    def alone(self, half: _Half, at: int, frees: bool, bodies: bool) -> Step:
-        """Return the step that runs one layer, with our body where that is faster and `bodies` allows it."""
-        layer, gone = half.tower.layers[at], tuple(half.frees.get(at, ())) if frees else ()
-        if half.ways[at] == BODY and bodies and self.launcher is not None:
-            run = self.with_body(half, at, self.launcher)
-        else:
-            library, output = layer.libraries[half.libraries[at]], layer.output
-
-            def run(values: Values) -> None:
-                values[output] = library(values)
-
-        def step(values: Values) -> None:
-            run(values)
-            for name in gone:
-                del values[name]
-
-        return step if gone else run
-
-    def with_body(self, half: _Half, at: int, launcher: Launcher) -> Step:
-        bound = half.bound(at, "first")
-        plan = launcher.plan((bound.problem,), (bound.body,), Alone())
-
-        def run(values: Values) -> None:
-            addresses: dict[str, int] = {}
-            y = bound.bind(values, addresses)
-            launcher.submit(plan, addresses)
-            _finish(bound.layer, y, values)
-
-        return run
-
-    def fused(self, fusion: Fusion, frees: bool) -> Callable[[Values, Values], None]:
-        """Return the step that runs a pair in one launch."""
-        v, t = fusion.vision, fusion.text
-        layers = (self.vision.tower.layers[v], self.text.tower.layers[t])
-        gone = (tuple(self.vision.frees.get(v, ())), tuple(self.text.frees.get(t, ()))) if frees else ((), ())
-        run = self.plain_pair(layers) if self.launcher is None else self.launched_pair(fusion, self.launcher)
-
-        def step(images: Values, tokens: Values) -> None:
-            run(images, tokens)
-            for name in gone[0]:
-                del images[name]
-            for name in gone[1]:
-                del tokens[name]
-
-        return step
-
-    def plain_pair(self, layers: tuple[Layer, Layer]) -> Callable[[Values, Values], None]:
-        def run(images: Values, tokens: Values) -> None:
-            for layer, values in zip(layers, (images, tokens), strict=True):
-                assert layer.call is not None
-                call = layer.call(values)
-                _finish(layer, call.operation.compute(**call.arguments), values)
-
-        return run
-
-    def launched_pair(self, fusion: Fusion, launcher: Launcher) -> Callable[[Values, Values], None]:
-        roles = ("first", "second") if self.vision_first(fusion) else ("second", "first")
-        image, token = self.vision.bound(fusion.vision, roles[0]), self.text.bound(fusion.text, roles[1])
-        ordered = (image, token) if roles[0] == "first" else (token, image)
-        plan: Plan | None = launcher.plan(
-            (ordered[0].problem, ordered[1].problem), (ordered[0].body, ordered[1].body), fusion.strategy
-        )
-
-        def run(images: Values, tokens: Values) -> None:
-            addresses: dict[str, int] = {}
-            one, other = image.bind(images, addresses), token.bind(tokens, addresses)
-            launcher.submit(plan, addresses)
-            _finish(image.layer, one, images)
-            _finish(token.layer, other, tokens)
-
-        return run
-
-    def vision_first(self, fusion: Fusion) -> bool:
-        """Tell which half is first in the kernel: the compute-bound one, or the vision tower's if both are."""
-        problem = self.vision.tower.layers[fusion.vision].problem
-        return problem is not None and is_compute(problem)
-
-    def make_pass(
-        self, schedule: Sequence[Stretch], streams: int, bodies: bool = True
-    ) -> Callable[[Any, Any], tuple[Any, Any]]:
-        """Return the function that runs a schedule; a tower without layers in it gives None."""
-        if streams == 2 and self.side is None:
-            self.side = torch.cuda.Stream()
-        # Memory that one stream gives back the other may still be reading, so two streams keep all of it to the end.
-        frees = streams == 1
-        parts = [
-            (
-                [self.alone(self.vision, at, frees, bodies) for at in range(*stretch.vision)],
-                [self.alone(self.text, at, frees, bodies) for at in range(*stretch.text)],
-                None if stretch.fusion is None else self.fused(stretch.fusion, frees),
-            )
-            for stretch in schedule
-        ]
-        towers = (self.vision.tower, self.text.tower)
-        wanted = (any(p[0] or p[2] for p in parts), any(p[1] or p[2] for p in parts))
-
-        def run(images: Any, token_ids: Any) -> tuple[Any, Any]:
-            with torch.no_grad():
-                values = tuple(
-                    {**tower.constants, tower.input: tower.prepared(given)} if on else {}
-                    for tower, given, on in zip(towers, (images, token_ids), wanted, strict=True)
-                )
-                self.run_parts(parts, values[0], values[1], streams)
-                image, token = (
-                    held[tower.output] if on else None for tower, held, on in zip(towers, values, wanted, strict=True)
-                )
-                return image, token
-
-        return run
-
-    def run_parts(self, parts: Sequence[Any], images: Values, tokens: Values, streams: int) -> None:
-        main = torch.cuda.current_stream() if streams == 2 else None
-        side_is_behind, main_is_behind = True, False
-        for vision, text, fused in parts:
-            if text and main is not None:
-                # Before the vision layers of the stretch are submitted: the text must not wait for those.
-                if side_is_behind:
-                    self.side.wait_stream(main)
-                    side_is_behind = False
-                main_is_behind = True
-            for step in vision:
-                step(images)
-            with torch.cuda.stream(self.side) if text and main is not None else nullcontext():
-                for step in text:
-                    step(tokens)
-            if fused is not None:
-                if main_is_behind and main is not None:
-                    main.wait_stream(self.side)
-                    main_is_behind = False
-                fused(images, tokens)
-                side_is_behind = True
-        if main_is_behind and main is not None:
-            main.wait_stream(self.side)
-
-
-# ---- deciding -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _Decider:
-    """Finds the best way for each layer and the pairs that could be fused, by measurement or by the model."""
-
-    engine: _Engine
-    estimates: Estimates
-    meter: Meter | None
-    _found: tuple[list[Fusion], dict[tuple[int, int], str]] | None = None
-
-    @property
-    def halves(self) -> tuple[_Half, _Half]:
-        return self.engine.vision, self.engine.text
-
-    def sm(self) -> int:
-        # Without a device any body does, since plain torch takes its place.
-        return self.engine.launcher.runtime.facts.sm if self.engine.launcher is not None else 80
-
-    def layers(self, examples: tuple[Any, Any]) -> None:
-        """Fill in the items, ways and bodies of both halves."""
-        if self.meter is not None:
-            problems = {layer.problem for half in self.halves for layer in half.tower.layers if layer.problem}
-            self.meter.compile([kernel for problem in problems for kernel in kernels_alone(problem, self.sm())])
-        for half, example in zip(self.halves, examples, strict=True):
-            with torch.no_grad():
-                half.tower.run(example, partial(self.next_layer, half, count()))
-
-    def next_layer(self, half: _Half, numbers: Iterator[int], layer: Layer, values: Values) -> None:
-        self.layer(half, next(numbers), layer, values)
-
-    def layer(self, half: _Half, at: int, layer: Layer, values: Values) -> None:
-        body = choose(layer.problem, self.sm()) if layer.problem is not None else None
-        if layer.is_view:
-            return
-        if self.meter is None:
-            known = self.estimates.time_us(layer.problem) if layer.problem is not None else self.estimates.launch_us
-            half.bodies[at] = body
-            half.items[at] = Item(layer.name, known, layer.problem, known if body else None, layer.why_not)
-            return
-        ways = {
-            name: self.meter.work_us(f"{layer.signature} by {name}", partial(library, values))
-            for name, library in layer.libraries.items()
-        }
-        half.libraries[at] = min(ways, key=lambda way: ways[way])
-        body_us: float | None = None
-        if layer.problem is not None:
-            half.tails_us[at] = self.tail_us(half, at, layer, values)
-            times = {one: self.meter.body_us(layer.problem, one) for one in layer_candidates(layer.problem, self.sm())}
-            body = min(times, key=lambda one: times[one])
-            if times[body] == float("inf"):
-                layer.refuse("no body for it runs on this device")
-            else:
-                body_us = ways[BODY] = times[body] + half.tails_us[at]
-                half.bodies[at] = body
-        half.ways[at] = min(ways, key=lambda way: ways[way])
-        half.items[at] = Item(layer.name, ways[half.ways[at]], layer.problem, body_us, layer.why_not)
-
-    def tail_us(self, half: _Half, at: int, layer: Layer, values: Values) -> float:
-        """Return what turning a body's output into the layer's takes: a residual sum that no body does."""
-        if layer.finish is None or layer.problem is None or not layer.has_tail or self.meter is None:
-            return 0.0
-        finish = layer.finish
-        y = torch.zeros(half.shapes[at], dtype=getattr(torch, layer.problem.dtype), device=self.meter.device)
-        return self.meter.work_us(f"{layer.signature} tail", partial(finish, y, values))
-
-    def fusions(self) -> tuple[list[Fusion], dict[tuple[int, int], str]]:
-        """Return the pairs that could be fused with their best strategy, and why the others could not."""
-        if self._found is None:
-            self._found = self._find()
-        return self._found
-
-    def _find(self) -> tuple[list[Fusion], dict[tuple[int, int], str]]:
-        vision, text = self.halves
-        refused: dict[tuple[int, int], str] = {}
-        possible: list[tuple[int, int]] = []
-        for v, image in enumerate(vision.items):
-            for t, token in enumerate(text.items):
-                why = why_not_together(image, token) or self.hopeless(v, t)
-                if why:
-                    refused[v, t] = why
-                else:
-                    possible.append((v, t))
-        if self.meter is None:
-            return [self.predicted(v, t) for v, t in possible], refused
-        self.meter.compile([kernel for v, t in possible for kernel in kernels_of_pair(*self.ordered(v, t)[1])])
-        found = [self.measured(v, t, self.meter) for v, t in possible]
-        return [fusion for fusion in found if fusion.fused_us < float("inf")], refused
-
-    def hopeless(self, v: int, t: int) -> str:
-        """Return why measuring a pair is no use: even if it overlapped perfectly, other ways would be faster."""
-        vision, text = self.halves
-        image, token = vision.items[v], text.items[t]
-        if self.meter is None or image.body_us is None or token.body_us is None:
-            return ""
-        bound = max(image.body_us, token.body_us)
-        unfused = image.unfused_us + token.unfused_us
-        if bound * LEAST_GAIN < unfused:
-            return ""
-        return f"our bodies need {bound:.1f} µs at least, the libraries {unfused:.1f} µs for both"
-
-    def ordered(self, v: int, t: int) -> tuple[tuple[Problem, Problem], tuple[Body, Body]]:
-        vision, text = self.halves
-        halves = ((vision, v), (text, t)) if is_compute(_given(vision.items[v].problem)) else ((text, t), (vision, v))
-        (one, i), (other, j) = halves
-        problems = (_given(one.items[i].problem), _given(other.items[j].problem))
-        return problems, (_given(one.bodies[i]), _given(other.bodies[j]))
-
-    def predicted(self, v: int, t: int) -> Fusion:
-        vision, text = self.halves
-        _, bodies = self.ordered(v, t)
-        times = (vision.items[v].unfused_us, text.items[t].unfused_us)
-        return Fusion(v, t, default_strategy(*bodies), self.estimates.fused_us(*times), sum(times), measured=False)
-
-    def measured(self, v: int, t: int, meter: Meter) -> Fusion:
-        vision, text = self.halves
-        problems, bodies = self.ordered(v, t)
-        times: dict[PairStrategy, float] = {
-            strategy: meter.pair_us(problems, bodies, strategy) for strategy in pair_candidates(*bodies)
-        }
-        best = min(times, key=lambda strategy: times[strategy])
-        tails = vision.tails_us[v] + text.tails_us[t]
-        unfused = vision.items[v].unfused_us + text.items[t].unfused_us
-        return Fusion(v, t, best, times[best] + tails, unfused, measured=True)
-
-
-def _given(value: Any) -> Any:
-    assert value is not None
-    return value
-
-
-# ---- the wrapper --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -518,8 +131,8 @@ class FusedDualEncoder:
             launcher = launcher_for(images.device)
         self._examples = (images, token_ids)
         with torch.no_grad():
-            halves = [_Half.make(trace(module, x), x) for module, x in zip((vision, text), self._examples, strict=True)]
-        self._engine = _Engine(halves[0], halves[1], launcher)
+            halves = [Half.make(trace(module, x), x) for module, x in zip((vision, text), self._examples, strict=True)]
+        self._engine = Engine(halves[0], halves[1], launcher)
         meter = None
         if on_gpu and launcher is not None:
             name = device_name(launcher)
@@ -527,7 +140,7 @@ class FusedDualEncoder:
             if self.measurements.device != name:
                 raise UsageError(f"the measurements are of {self.measurements.device}, this is {name}; measure again.")
             meter = Meter(launcher, self.measurements, images.device)
-        self._decider = _Decider(self._engine, estimates or Estimates(), meter)
+        self._decider = Decider(self._engine, estimates or Estimates(), meter)
         self._decider.layers(self._examples)
         # By whether our bodies run layers alone; variants share it.
         self._overlaps: dict[bool, float] = {}

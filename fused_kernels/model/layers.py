@@ -17,7 +17,7 @@ from typing import Any
 from nitro.errors import UsageError
 
 from ..problems import Problem
-from ..torch_ops import Call, call_of, functional, torch
+from ..torch_calls import Call, call_of, functional, torch
 
 # Values of a pass through a tower by name: inputs, constants, and what the layers have made so far.
 Values = dict[str, Any]

@@ -20,7 +20,8 @@ from ..bodies import Body, ComputeBody, choose
 from ..problems import EmbeddingProblem, Problem
 from ..strategies import Alone, InterBlockStatic, IntraBlock, Kernel, PairStrategy, pair_kernel, single_kernel
 from ..strategies import strategy_name as name_of
-from ..torch_ops import Launcher, torch
+from ..torch_calls import torch
+from ..torch_launch import Launcher
 
 _REPEATS = 8
 _SAMPLES = 7

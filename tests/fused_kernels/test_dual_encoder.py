@@ -20,9 +20,9 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from torch import nn  # noqa: E402
 
-from nitro.fused_kernels.model import FusedDualEncoder, Measurements, dual_encoder, measuring  # noqa: E402
+from nitro.fused_kernels.model import FusedDualEncoder, Measurements, engine, measuring  # noqa: E402
 from nitro.fused_kernels.model.layers import Tower, trace  # noqa: E402
-from nitro.fused_kernels.torch_ops import Launcher  # noqa: E402
+from nitro.fused_kernels.torch_launch import Launcher  # noqa: E402
 
 needs_gpp = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is needed to emulate kernels")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
@@ -303,9 +303,9 @@ def test_the_text_starts_beside_the_vision_and_both_meet_at_a_fused_launch(monke
 
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: main)
     monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
-    engine: Any = dual_encoder._Engine(None, None, None, side)  # type: ignore[arg-type]
+    both: Any = engine.Engine(None, None, None, side)  # type: ignore[arg-type]
     parts = [([step("v0")], [step("t0")], step("v1+t1")), ([step("v2")], [], step("v3+t2")), ([], [step("t3")], None)]
-    engine.run_parts(parts, {}, {}, 2)
+    both.run_parts(parts, {}, {}, 2)
     assert log == [
         *("side waits for main", "v0", "t0", "main waits for side", "v1+t1"),
         *("v2", "v3+t2"),

@@ -76,10 +76,46 @@ def test_the_summary_says_what_is_left_after_fusion() -> None:
     assert lead.text.startswith("Of 2 pairs the rule accepts 2. Fused, they take between 80.0 % and 125.0 % of")
     (figures,) = [block for block in found if isinstance(block, KeyFigures)]
     assert [(one.value, one.note) for one in figures.figures] == [
-        ("1.400", "a"),
         ("1.250", "1.100 to 1.400"),
         ("1.250", "1.100 to 1.400"),
     ]
+
+
+def test_the_best_gain_stands_for_the_means_where_no_case_is_accepted() -> None:
+    content = document(row("a", simple=1.1, accepted=False), row("b", simple=1.3, accepted=False))
+    none = {"geometric_mean": None, "least": None, "best": None}
+    content["summary"]["accepted_cases"] = {"simple": none, "simple_and_elastic": none, "everything": none}
+    (figures,) = [block for block in blocks(content, "fusion_summary") if isinstance(block, KeyFigures)]
+    assert [(one.value, one.note) for one in figures.figures] == [("1.300", "b")]
+
+
+def test_means_are_given_by_precision_and_with_rejected_cases_as_one() -> None:
+    content = document(row("a", simple=1.4, elastic=1.25), row("b", simple=0.9, elastic=0.9, accepted=False))
+    content["summary"] |= {
+        "cases": 1,
+        "accepted_fp16_cases": {"simple": {"geometric_mean": 1.5}, "everything": {"geometric_mean": 0.9}},
+        "all_cases_rejected_as_1": {"simple": 1.1, "simple_and_elastic": 1.02, "everything": None},
+    }
+    found = blocks(content, "fusion_summary")
+    (means,) = [block for block in found if isinstance(block, Table)]
+    assert means.rows == (
+        ("accepted", "1.250", "1.250", "–", "–"),
+        ("accepted, fp16", "1.500", "–", "–", "0.900"),
+        ("all, fused or not as the rule says", "1.100", "1.020", "–", "–"),
+    )
+    assert found[0].text.startswith("Of 1 pairs the rule accepts 1.")
+
+
+def test_it_says_which_way_won_how_often_and_which_never_did() -> None:
+    content = document(row("a", simple=1.4))
+    wins = {"intra_block": (2, 3), "elastic": (4, 4), "intra_thread": (0, 1), "inter_block_static": (0, 0)}
+    content["summary"]["fastest"] = {
+        name: {"fastest": alone, "fastest_or_tied": tied} for name, (alone, tied) in wins.items()
+    }
+    (table,) = [block for block in blocks(content, "fusion_summary") if isinstance(block, Table)]
+    assert table.rows == (("elastic streams", "4", "4"), ("intra-block", "2", "3"), ("intra-thread", "0", "1"))
+    assert table.note is not None
+    assert table.note.endswith("Never: static inter-block.")
 
 
 def test_the_tables_have_every_case_and_say_what_did_not_run() -> None:
