@@ -47,6 +47,9 @@ _MOST_MANIFEST_BYTES = 1 << 20
 _MOST_GROWTH, _FREE_GROWTH_BYTES = 100, 1 << 28
 _COPY_BYTES = 1 << 20
 _DRIVE = re.compile(r"^[A-Za-z]:")
+_ZIP_HEADS = (b"PK\x03\x04", b"PK\x05\x06")
+# Editors of Windows put it in front of UTF-8.
+_UTF_8_MARK = b"\xef\xbb\xbf"
 
 Told = TypeVar("Told")
 
@@ -118,12 +121,32 @@ def is_bundle(path: Path) -> bool:
         if not path.is_file():
             return False
         with path.open("rb") as stream:
-            if stream.read(4) != b"PK\x03\x04":
+            if not is_zip(stream.read(4)):
                 return False
         with zipfile.ZipFile(path) as archive:
             return _top(archive) is not None
     except (OSError, zipfile.BadZipFile):
         return False
+
+
+def is_zip(head: bytes) -> bool:
+    """Whether the first bytes of a file are those of a zip archive, be it empty or damaged further on."""
+    return head.startswith(_ZIP_HEADS)
+
+
+def not_an_input(path: Path) -> InputError:
+    """Return why a zip archive is no input by itself."""
+    if is_bundle(path):
+        return InputError(f"{path}: this is a capture bundle, which is not read inside of another; give it by itself.")
+    try:
+        with zipfile.ZipFile(path):
+            return InputError(f"{path}: a zip archive without {MANIFEST}; give the files in it, or make a bundle.")
+    except (OSError, zipfile.BadZipFile) as error:
+        return _damaged(path, error)
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path}: the zip archive is damaged ({error}); copy or make it again.")
 
 
 def open_bundle(path: Path) -> Bundle:
@@ -139,7 +162,7 @@ def open_bundle(path: Path) -> Bundle:
         with zipfile.ZipFile(path) as archive:
             return _of_archive(path, archive)
     except zipfile.BadZipFile as error:
-        raise InputError(f"{path}: the zip archive is damaged ({error}); copy or make it again.") from None
+        raise _damaged(path, error) from None
 
 
 def _of_folder(path: Path) -> Bundle:
@@ -152,14 +175,20 @@ def _of_folder(path: Path) -> Bundle:
     root = path.resolve()
     for name in _names(manifest):
         file = path / name
-        if not file.resolve().is_relative_to(root):
-            raise _outside(path, name)
-        if not file.exists():
-            raise _missing(path, name)
+        try:
+            if not file.resolve().is_relative_to(root):
+                raise _outside(path, name)
+            if not file.exists():
+                raise _missing(path, name)
+            if name in manifest.sha256 and file.is_file():
+                with file.open("rb") as stream:
+                    digests[name] = _copied(stream, None)
+        except (OSError, RuntimeError) as error:
+            # A loop of links is a RuntimeError before Python 3.13.
+            reason = getattr(error, "strerror", None) or "its links go round in a circle"
+            shown = _shown(name)
+            raise InputError(f"{path}: {shown} in it cannot be read ({reason}); copy the bundle again.") from None
         files[name] = file
-        if name in manifest.sha256 and file.is_file():
-            with file.open("rb") as stream:
-                digests[name] = _copied(stream, None)
     _check_digests(path, manifest, digests)
     return Bundle(path, manifest, files, digests)
 
@@ -167,7 +196,7 @@ def _of_folder(path: Path) -> Bundle:
 def _of_archive(path: Path, archive: zipfile.ZipFile) -> Bundle:
     top = _top(archive)
     if top is None:
-        raise InputError(f"{path}: a zip archive without {MANIFEST}; give the files in it, or make a bundle.")
+        raise not_an_input(path)
     entries = {entry.filename: entry for entry in archive.infolist()}
     with _entry(path, archive, entries[top + MANIFEST]) as stream:
         manifest = read_manifest(stream.read(_MOST_MANIFEST_BYTES + 1), path)
@@ -221,20 +250,21 @@ def _check_growth(path: Path, entries: Iterable[zipfile.ZipInfo]) -> None:
 @contextmanager
 def _entry(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[IO[bytes]]:
     """Open a file of an archive, with every damage told in one sentence."""
+    name = _shown(entry.filename)
     if stat.S_ISLNK(entry.external_attr >> 16):
-        raise InputError(f"{path}: {entry.filename} in it is a link; pack the file itself.")
+        raise InputError(f"{path}: {name} in it is a link; pack the file itself.")
     try:
         with archive.open(entry) as stream:
             yield stream
     except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, NotImplementedError, ValueError) as error:
         raise InputError(
-            f"{path}: {entry.filename} in it cannot be unpacked ({error}); make the archive again, without a password."
+            f"{path}: {name} in it cannot be unpacked ({error}); make the archive again, without a password."
         ) from None
     except Exception as error:
         # The errors of the codecs (zlib, lzma) have no class in common.
         if type(error).__module__ not in ("zlib", "lzma", "_lzma"):
             raise
-        raise InputError(f"{path}: {entry.filename} in it is damaged ({error}); make the archive again.") from None
+        raise InputError(f"{path}: {name} in it is damaged ({error}); make the archive again.") from None
 
 
 def _copied(source: IO[bytes], target: IO[bytes] | None) -> str:
@@ -249,10 +279,11 @@ def _copied(source: IO[bytes], target: IO[bytes] | None) -> str:
 
 def _check_digests(path: Path, manifest: Manifest, found: Mapping[str, str]) -> None:
     for name, digest in found.items():
-        if manifest.sha256.get(name, digest) != digest:
+        # Some tools write digests in capitals.
+        if manifest.sha256.get(name, digest).lower() != digest:
             raise InputError(
-                f"{path}: {name} is not the file that was recorded (its SHA-256 differs from the manifest's); copy the "
-                "bundle again."
+                f"{path}: {_shown(name)} is not the file that was recorded (its SHA-256 differs from the manifest's); "
+                "copy the bundle again."
             )
 
 
@@ -261,11 +292,19 @@ def _names(manifest: Manifest) -> list[str]:
 
 
 def _missing(path: Path, name: str) -> InputError:
-    return InputError(f"{path}: {name} is named in its {MANIFEST} and is not there; copy the whole bundle again.")
+    return InputError(
+        f"{path}: {_shown(name)} is named in its {MANIFEST} and is not there; copy the whole bundle again."
+    )
 
 
 def _outside(path: Path, name: str) -> InputError:
-    return InputError(f"{path}: its {MANIFEST} names {name}, which lies outside of it; only files inside are read.")
+    shown = _shown(name)
+    return InputError(f"{path}: its {MANIFEST} names {shown}, which lies outside of it; only files inside are read.")
+
+
+def _shown(name: str) -> str:
+    """Return a name as a message may show it: control characters, which a terminal would obey, are escaped."""
+    return name if name.isprintable() and name else ascii(name)
 
 
 def _check_name(path: Path, name: str) -> None:
@@ -296,6 +335,12 @@ def read_manifest(text: bytes, path: Path) -> Manifest:
         raise InputError(f"{path}: items_per_iteration in its {MANIFEST} must be at least 1; leave it out if unknown.")
     for name in _names(manifest):
         _check_name(path, name)
+    every = [run.trace for run in manifest.runs]
+    twice = next((run.trace for run in manifest.runs if every.count(run.trace) > 1 or run.trace in run.beside), None)
+    if twice is not None:
+        raise InputError(
+            f"{path}: its {MANIFEST} names {_shown(twice)} twice; a trace belongs to one run, and stands in it once."
+        )
     return manifest
 
 
@@ -311,6 +356,6 @@ def _decoded(text: bytes, path: Path, kind: type[Told]) -> Told:
     import msgspec
 
     try:
-        return msgspec.json.decode(text, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return msgspec.json.decode(text.removeprefix(_UTF_8_MARK), type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: its {MANIFEST} is not understood ({error}); mend it or make it again.") from None

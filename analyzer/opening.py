@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-from nitro.errors import InputError, UsageError
+from nitro.errors import InputError, NitroError, ToolError, UsageError
 from nitro.registry import declared
 
-from .bundle import Bundle, BundledRun, TemporaryFolder, is_bundle, open_bundle
+from .bundle import Bundle, BundledRun, TemporaryFolder, is_bundle, is_zip, not_an_input, open_bundle
 from .evidence import Evidence
 from .message import message
 from .reader import HEAD_BYTES, Head, Reader
@@ -73,6 +74,8 @@ def open_input(path: str | Path) -> Trace | Evidence:
     for reader in all_readers():
         if reader.recognises(head):
             return reader.read(path)
+    if is_zip(head.data):
+        raise not_an_input(path)
     from .readers import nsys_sqlite
 
     # What nobody knows is most likely meant to be an export; its reader says best what the file is instead.
@@ -96,9 +99,9 @@ def open_inputs(paths: Sequence[str | Path], export: Export | None = None) -> tu
         nitro.errors.ToolError: a report cannot be exported.
     """
     files = [Path(path) for path in paths]
-    for number, file in enumerate(files):
-        if file.exists() and any(other.exists() and file.samefile(other) for other in files[:number]):
-            raise UsageError(f"{file}: this file is given twice; give each input once.")
+    twice = given_twice(files)
+    if twice is not None:
+        raise UsageError(f"{twice}: this file is given twice; give each input once.")
     given = [one for file in files for one in _given(file)]
     inputs = [_read(one, export) for one in given]
     if not any(isinstance(entry, Trace) for entry in inputs):
@@ -122,6 +125,21 @@ def open_inputs(paths: Sequence[str | Path], export: Export | None = None) -> tu
         )
         for [(one, trace)], beside in groups
     )
+
+
+def given_twice(files: Sequence[Path]) -> Path | None:
+    """Return a path to the same file as one before it; what cannot be looked up is like no other."""
+    seen: set[tuple[int, int]] = set()
+    for file in files:
+        try:
+            found = file.stat()
+        except (OSError, ValueError):
+            # Who opens it says what is wrong with it.
+            continue
+        if (found.st_dev, found.st_ino) in seen:
+            return file
+        seen.add((found.st_dev, found.st_ino))
+    return None
 
 
 def is_report(path: Path) -> bool:
@@ -181,17 +199,27 @@ def _read(one: _Given, export: Export | None) -> Trace | Evidence:
     """Return what a file holds, with what the bundle around it says."""
     entry: Trace | Evidence
     folders = [one.folder] if one.folder is not None else []
-    if export is not None and is_report(one.file):
-        folders.append(TemporaryFolder())
-        entry = _exported(one, export, folders[-1].path)
-    else:
-        entry = open_input(one.file)
+    try:
+        if export is not None and is_report(one.file):
+            folders.append(TemporaryFolder())
+            entry = _exported(one, export, folders[-1].path)
+        else:
+            entry = open_input(one.file)
+    except (InputError, ToolError) as error:
+        if one.folder is None:
+            raise
+        raise _renamed(error, one.file, f"{one.path}: {one.name}") from None
     if isinstance(entry, Evidence) and one.is_trace:
         entry = entry.as_trace() or entry
         if isinstance(entry, Evidence):
             raise InputError(
                 f"{one.path}: {one.name} is named as the trace of a run, and is {entry.source.format} data."
             )
+    elif isinstance(entry, Trace) and one.run is not None and not one.is_trace:
+        raise InputError(
+            f"{one.path}: {one.name} is named beside the trace of a run, and is a trace itself; give it a run of its "
+            "own."
+        )
     if one.sha256 is not None:
         entry = replace(entry, source=replace(entry.source, sha256=one.sha256))
     if isinstance(entry, Trace) and one.run is not None:
@@ -210,10 +238,18 @@ def _read(one: _Given, export: Export | None) -> Trace | Evidence:
 
 def _exported(one: _Given, export: Export, folder: Path) -> Trace:
     made, tool = export(one.file, folder)
-    trace = open_trace(made)
+    try:
+        trace = open_trace(made)
+    except InputError as error:
+        raise _renamed(error, made, f"{one.path}: what {tool} exported of it") from None
     source: Source = replace(trace.source, file_name=one.name, size_bytes=one.file.stat().st_size)
     note = message("The report was exported to SQLite with {tool} for this analysis.", tool=tool)
     return replace(trace, source=source, notes=(*trace.notes, note))
+
+
+def _renamed(error: NitroError, file: Path, name: str) -> NitroError:
+    """Return an error about a file of a private folder, which is gone by then, with a name that tells the user more."""
+    return type(error)(str(error).replace(str(file), name))
 
 
 def head_of_input(path: Path) -> Head:
@@ -224,25 +260,14 @@ def head_of_input(path: Path) -> Head:
     """
     from .readers._sqlite_file import head_of
 
-    if path.is_dir():
+    # Where a folder above must not be looked into, `os.path` says no, and a Path raises.
+    if os.path.isdir(path):
         try:
             names = tuple(sorted(entry.name for entry in path.iterdir()))
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions.") from None
         return Head(b"", is_folder=True, names=names)
-    data = head_of(path, HEAD_BYTES)
-    # The directory of an archive stands at its end, which a device does not have.
-    return Head(data, names=_names_in_zip(path) if data.startswith(b"PK\x03\x04") else ())
-
-
-def _names_in_zip(path: Path) -> tuple[str, ...]:
-    import zipfile
-
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return tuple(archive.namelist())
-    except (zipfile.BadZipFile, OSError):
-        return ()
+    return Head(head_of(path, HEAD_BYTES))
 
 
 def _no_trace(path: Path, given: str) -> InputError:

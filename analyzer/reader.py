@@ -24,7 +24,7 @@ class Head:
     data: bytes
     is_folder: bool = False
     names: tuple[str, ...] = ()
-    """Names in the folder, or in the zip archive, where it is one."""
+    """Names in the folder, where it is one."""
 
     @cached_property
     def text(self) -> str:

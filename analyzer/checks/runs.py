@@ -11,7 +11,7 @@ from nitro.errors import InputError
 
 from ..analysis import Analysis
 from ..causes import Cause
-from ..compare.saved import SavedRun, checked, saved_run
+from ..compare.saved import SavedRun, checked, numeric, saved_run
 from ..message import message
 from ..nvtx import family_of
 from ..trace import Capture, Device, Source, Trace
@@ -346,7 +346,7 @@ def _phase_values(
     for row in rows:
         if row["in_window"]:
             yield from (
-                (Key(name, "", _device(device_id), row["nvtx_path"]), float(row[name]))
+                (Key(name, "", _device(device_id), row["nvtx_path"]), float(numeric(row[name])))
                 for name in wanted
                 if row[name] is not None
             )

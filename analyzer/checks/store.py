@@ -221,7 +221,7 @@ def _entry(path: Path) -> Entry:
     try:
         stored = msgspec.json.decode(content, type=_StoredEntry)
         return _restored(stored)
-    except (msgspec.DecodeError, ValueError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, ValueError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: this entry of a baseline is damaged ({error}); restore the file from Git.") from None
 
 
@@ -231,7 +231,7 @@ def _version(path: Path, content: bytes) -> int:
 
     try:
         return msgspec.json.decode(content, type=Versioned).format_version
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: this is no entry of a baseline ({error}); restore the file from Git.") from None
 
 

@@ -118,7 +118,7 @@ def read_analysis(path: Path) -> dict[str, Any]:
         known: dict[str, Any] = msgspec.json.decode(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: this is not JSON ({error}); save the analysis anew with -o run.json.") from None
     missing = [key for key in _NEEDED if not isinstance(known, dict) or key not in known]
     if missing:
@@ -173,7 +173,9 @@ def saved_run(known: Mapping[str, Any]) -> SavedRun:
         is_saved=True,
         evidence=tuple(known.get("evidence", ())),
     )
-    values = {(entry["metric"], entry["device_id"], entry["by"]): entry["value"] for entry in known["measurements"]}
+    values = {
+        (entry["metric"], entry["device_id"], entry["by"]): numeric(entry["value"]) for entry in known["measurements"]
+    }
     kernels: dict[int, NamedKernels] = {}
     launches: dict[str, tuple[int, int]] = {}
     for table in known["tables"]:
@@ -191,9 +193,23 @@ def saved_run(known: Mapping[str, Any]) -> SavedRun:
     return SavedRun(run, values, kernels, tuple(device_ids), launches, _energy(known))
 
 
+def numeric(value: object) -> float:
+    """Return a number of a saved analysis as it is.
+
+    Raises:
+        TypeError: it is none, so nothing may be judged by it.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is no number")
+    return value
+
+
 def _energy(known: Mapping[str, Any]) -> RunEnergy:
     entries = [entry for entry in known["measurements"] if entry["device_id"] is None]
-    amounts = {(entry["metric"], entry["by"]): Amount(entry["value"], entry.get("error") or 0.0) for entry in entries}
+    amounts = {
+        (entry["metric"], entry["by"]): Amount(numeric(entry["value"]), numeric(entry.get("error") or 0.0))
+        for entry in entries
+    }
     logs = [entry for entry in known.get("evidence", ()) if entry["kind"] == PowerLog.kind]
     return energy_of_values(
         known["source"]["file_name"],

@@ -81,9 +81,9 @@ class Effect:
     one run on a side. `p_value` is that of the hypothesis that the difference is within the threshold, `adjusted_p` the
     same after Holm's correction. `smallest_effect` is the smallest change, as a ratio - 1, that runs like these would
     show with a probability of 80 %; `runs_to_decide` how many runs a side would decide with that probability if effect
-    and spread stay as they are, `None` where more than 100. `measurement_error` bounds, as shares, by how much the
-    values of a run before and after may be off; `None` where they are exact. The intervals do not hold it, the verdict
-    does.
+    and spread stay as they are, `None` where more than 100; more than there are where these did not decide.
+    `measurement_error` bounds, as shares, by how much the values of a run before and after may be off; `None` where
+    they are exact. The intervals do not hold it, the verdict does.
     """
 
     statistic: str
@@ -209,7 +209,16 @@ def effect_of(
         is_paired=is_paired,
         measurement_error=measurement_error,
     )
-    return replace(made, verdict=verdict_of(made))
+    return _judged(made)
+
+
+def _judged(effect: Effect) -> Effect:
+    """Return an effect with its verdict; where the runs did not decide, more of them are asked for than there are."""
+    verdict, runs = verdict_of(effect), effect.runs_to_decide
+    if verdict == "inconclusive" and runs is not None:
+        # Spreads that differ leave a few runs fewer degrees of freedom than the same number is promised with.
+        runs = max(runs, min(effect.spread_before.runs, effect.spread_after.runs) + 1)
+    return replace(effect, verdict=verdict, runs_to_decide=runs)
 
 
 def verdict_of(effect: Effect) -> Verdict:
@@ -259,7 +268,7 @@ def corrected(effects: Mapping[str, Effect]) -> dict[str, Effect]:
     tested = {name: effect.p_value for name, effect in effects.items() if effect.p_value is not None}
     adjusted = holm(tested)
     made = {name: replace(effect, adjusted_p=adjusted.get(name)) for name, effect in effects.items()}
-    return {name: replace(effect, verdict=verdict_of(effect)) for name, effect in made.items()}
+    return {name: _judged(effect) for name, effect in made.items()}
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

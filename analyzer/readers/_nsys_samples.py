@@ -104,7 +104,7 @@ def _from_generic_events(file: SqliteFile) -> pl.DataFrame | None:
     for time_ns, type_id, data in file.rows("select rawTimestamp, typeId, data from GENERIC_EVENTS"):
         try:
             fields = json.loads(data)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             continue
         if not isinstance(fields, dict) or time_ns is None:
             continue

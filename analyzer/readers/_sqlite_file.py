@@ -51,9 +51,9 @@ def head_of(path: Path, size: int = 512) -> bytes:
 def compression_of(path: Path) -> str | None:
     """Return the name of the compression that the file's first bytes show, or `None`."""
     # A pipe would have to be waited for, and cannot be read twice.
-    if path.is_fifo():
-        raise InputError(f"{path}: this is a pipe, not a regular file; write the data to a file first.")
     try:
+        if path.is_fifo():
+            raise InputError(f"{path}: this is a pipe, not a regular file; write the data to a file first.")
         with path.open("rb") as raw:
             head = raw.read(8)
     except FileNotFoundError:

@@ -68,7 +68,7 @@ def _manifest(path: Path) -> dict[str, Any]:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror}); check its permissions.") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _broken(file, "it is no JSON") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise _broken(file, f"its format is not {FORMAT}")

@@ -37,6 +37,9 @@ _CLOCKS = {
 _SENSORS = {"gpu": "temperature.gpu", "memory": "temperature.memory"}
 _WHO = ("index", "uuid", "pci.bus_id", "gpu_uuid", "gpu_bus_id", "name")
 _REASONS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")
+# With its unit or without; what stands otherwise after a number, as in `1e30 W`, makes it another one.
+_NUMBER = r"^(-?\d+(?:\.\d+)?)(?:\s*[A-Za-z%]+)?$"
+_MOST_REASONS = (1 << 63) - 1
 _UNIT = re.compile(r"\s*\[[^\]]*\]\s*$")
 _HEADER = re.compile(r"^\s*(?=.*\btimestamp\b)(?=.*\bpower\.draw)[\w. ,\[\]%/]+$")
 _TIME_FORMATS = ("%Y/%m/%d %H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f")
@@ -172,7 +175,7 @@ def _unique(names: list[str]) -> list[str]:
 
 
 def _number(column: str) -> pl.Expr:
-    return pl.col(column).str.extract(r"^(-?\d+(?:\.\d+)?)", 1).cast(pl.Float64, strict=False)
+    return pl.col(column).str.extract(_NUMBER, 1).cast(pl.Float64, strict=False)
 
 
 def _values(frame: pl.DataFrame, column: str) -> Float64:
@@ -198,7 +201,7 @@ def _limits(frame: pl.DataFrame) -> dict[str, Float64]:
 
 def _code(text: str | None) -> int:
     try:
-        return int(text or "0", 16)
+        return int(text or "0", 16) & _MOST_REASONS
     except ValueError:
         return 0
 

@@ -24,7 +24,8 @@ def check(analysis: Analysis) -> Iterator[Finding]:
     window = analysis.window.end_ns - analysis.window.start_ns
     limited = {by: part.value for by, part in analysis.parts("limited_time").items() if by is not None}
     clocks = {by: part.value for by, part in analysis.parts("limited_clock").items()}
-    if not clocks or limited.get(ANY, 0) < _LEAST_SHARE * window:
+    # A GPU that was switched off throughout has a clock of 0, from which nothing is lost.
+    if not clocks.get("highest") or limited.get(ANY, 0) < _LEAST_SHARE * window:
         return
     loss = 1 - clocks["limited"] / clocks["highest"]
     if loss < _LEAST_LOSS:

@@ -67,18 +67,16 @@ def _energy_sentence(comparison: Comparison) -> tuple[Message, ...]:
     if metric is None or not isinstance(metric.main, Effect):
         return ()
     before, after = (numbers.in_unit(value, metric.unit) for value in (metric.main.before, metric.main.after))
+    amounts = (
+        message("{value} on both sides", value=after)
+        if before == after
+        else message("{after} instead of {before}", before=before, after=after)
+    )
     what = capitalised(TITLES[metric.metric])
     if metric.main.interval is None:
         # That one run decides nothing is said of the period already.
-        return (message("{what}: {after} instead of {before}.", what=what, before=before, after=after),)
-    text = message(
-        "{what}: {after} instead of {before}; {sentence}.",
-        what=what,
-        before=before,
-        after=after,
-        sentence=metric.sentence,
-    )
-    return (text,)
+        return (message("{what}: {amounts}.", what=what, amounts=amounts),)
+    return (message("{what}: {amounts}; {sentence}.", what=what, amounts=amounts, sentence=metric.sentence),)
 
 
 def _energy(comparison: Comparison) -> KeyFigure | None:

@@ -153,7 +153,7 @@ def _read(path: Path) -> dict[str, Any]:
         import tomli as tomllib
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path}: this is not TOML ({error}); mend that line.") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); name a file with budgets.") from None

@@ -159,6 +159,11 @@ def refused(path: Path) -> str:
         (manifest({"trace": "logs\\..\\..\\one"}), "lies outside of it"),
         (manifest({"trace": "."}), "lies outside of it"),
         (manifest({"trace": "a"}, more="x" * (1 << 20)), "larger than 1 MiB"),
+        (manifest({"trace": ""}), "names '', which lies outside of it"),
+        (manifest({"trace": "a\0\x1b[2J"}), r"names 'a\x00\x1b[2J', which lies outside of it"),
+        (manifest({"trace": "one.sqlite"}, {"trace": "one.sqlite"}), "names one.sqlite twice"),
+        (manifest({"trace": "one.sqlite", "beside": ["one.sqlite"]}), "names one.sqlite twice"),
+        (manifest({"trace": "one.sqlite"})[:-1] + ', "x": ' + "[" * 100_000 + "]" * 100_000 + "}", "is not understood"),
     ],
 )
 @pytest.mark.parametrize("as_zip", [False, True])
@@ -171,6 +176,35 @@ def test_a_log_is_not_the_trace_of_a_run(folder: Path) -> None:
     (folder / MANIFEST).write_text(manifest({"trace": "logs/one.log"}))
     with pytest.raises(InputError, match=r"one\.log is named as the trace of a run, and is nitro-power-log data"):
         open_inputs([folder])
+
+
+def test_a_trace_beside_a_trace_is_refused(folder: Path) -> None:
+    (folder / MANIFEST).write_text(manifest({"trace": "one.sqlite", "beside": ["two.sqlite"]}))
+    with pytest.raises(InputError, match=r"two\.sqlite is named beside the trace of a run, and is a trace itself"):
+        open_inputs([folder])
+
+
+def test_a_log_may_stand_beside_several_runs(folder: Path) -> None:
+    beside = ["logs/one.log"]
+    (folder / MANIFEST).write_text(
+        manifest({"trace": "one.sqlite", "beside": beside}, {"trace": "two.sqlite", "beside": beside})
+    )
+    assert [len(run.evidence) for run in open_inputs([folder])] == [1, 1]
+
+
+def test_a_manifest_as_tools_of_windows_write_it(folder: Path) -> None:
+    digest = sha256((folder / "two.sqlite").read_bytes()).hexdigest().upper()
+    text = manifest({"trace": "two.sqlite"}, sha256={"two.sqlite": digest})
+    (folder / MANIFEST).write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert open_trace(folder).source.sha256 == digest.lower()
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "loop"])
+def test_a_file_that_cannot_be_looked_up(folder: Path, name: str) -> None:
+    (folder / "loop").symlink_to("loop")
+    (folder / MANIFEST).write_text(manifest({"trace": name}))
+    # Before or after Python 3.13, a loop of links cannot be followed, or leads to nothing.
+    assert "in it cannot be read" in refused(folder) or "is not there" in refused(folder)
 
 
 def test_a_link_out_of_the_folder(folder: Path, tmp_path: Path) -> None:
@@ -242,7 +276,30 @@ def test_an_archive_without_its_directory_is_no_bundle(folder: Path, tmp_path: P
     path = packed(folder, tmp_path / "c.zip")
     path.write_bytes(path.read_bytes()[:200])
     assert not bundle.is_bundle(path)
-    refused(path)
+    assert "the zip archive is damaged" in refused(path)
+
+
+@pytest.mark.parametrize("names", [[], ["one.sqlite"]])
+def test_an_archive_without_a_manifest(folder: Path, tmp_path: Path, names: list[str]) -> None:
+    path = tmp_path / "c.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.write(folder / name, name)
+    assert "a zip archive without manifest.json" in refused(path)
+
+
+def test_a_bundle_in_a_bundle(folder: Path) -> None:
+    packed(folder, folder / "inner.zip")
+    (folder / MANIFEST).write_text(manifest({"trace": "inner.zip"}))
+    with pytest.raises(InputError, match="which is not read inside of another"):
+        open_inputs([folder])
+
+
+def test_what_is_wrong_in_an_archive_is_told_by_its_name(folder: Path, tmp_path: Path, private: Path) -> None:
+    (folder / "two.sqlite").write_text("nothing that anybody knows")
+    sentence = refused(packed(folder, tmp_path / "c.zip"))
+    assert sentence.startswith(f"{tmp_path / 'c.zip'}: two.sqlite: not a SQLite file")
+    assert str(private) not in sentence
 
 
 def test_reports_are_exported_by_who_can(tmp_path: Path, private: Path) -> None:
@@ -269,6 +326,21 @@ def test_reports_are_exported_by_who_can(tmp_path: Path, private: Path) -> None:
     assert list(private.iterdir()) == []
     with pytest.raises(InputError, match="nsys export --type sqlite"):
         open_inputs([report])
+
+
+def test_an_export_that_is_none_is_told_by_the_name_of_its_report(tmp_path: Path, private: Path) -> None:
+    report = tmp_path / "run.nsys-rep"
+    report.write_bytes(b"NVIDIA Tegra Profiler Report 2025@3@2@474")
+
+    def export(_: Path, folder: Path) -> tuple[Path, str]:
+        (folder / "report.sqlite").write_text("hello")
+        return folder / "report.sqlite", "nsys 2025.3.2"
+
+    with pytest.raises(
+        InputError, match=r"run\.nsys-rep: what nsys 2025\.3\.2 exported of it: not a SQLite file"
+    ) as caught:
+        open_inputs([report], export)
+    assert str(private) not in str(caught.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ Most traces here have the window [1000, 11000): 10 000 ns, so that 1 % is 100 ns
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -700,6 +701,12 @@ def test_a_clock_that_falls_for_no_reason_given_is_less_certain() -> None:
     (finding,) = found(analyze(BUSY, power_log(mhz=800, limited=40, reason=None), window="all"), "clocks_held_down")
     assert finding.confidence == "medium"
     assert "GPU clock below its level under load" in finding.title
+
+
+def test_a_clock_of_0_is_not_held_down() -> None:
+    log = power_log(mhz=0, limited=60)
+    stopped = replace(log, clocks_hz={"gpu": np.zeros(len(log.times_ns))})
+    assert not found(analyze(BUSY, stopped, window="all"), "clocks_held_down")
 
 
 def test_the_change_of_the_power_mode_is_told_with_its_numbers() -> None:

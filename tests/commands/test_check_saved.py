@@ -77,6 +77,37 @@ def test_a_part_of_it_is_wrong_usage(project: Path) -> None:
     assert "choose a part of a trace, and this is a saved analysis" in done.stderr
 
 
+def _spoilt(rows: list[dict[str, Any]], key: str) -> None:
+    for row in rows:
+        row[key] = "0"
+
+
+def _phases(known: dict[str, Any]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = next(table["rows"] for table in known["tables"] if table["name"] == "nvtx_phases")
+    return rows
+
+
+def test_what_is_nested_without_end_is_told(project: Path) -> None:
+    """The parsers of JSON and TOML run out of stack there."""
+    deep = "[" * 100_000 + "]" * 100_000
+    (project / "deep.json").write_text(f'{{"a": {deep}}}')
+    (project / "deep.toml").write_text(f"a = {deep}")
+    (project / "tables").mkdir()
+    (project / "tables" / "nitro-trace.json").write_text(f'{{"a": {deep}}}')
+    run = record(project / "one.sqlite")
+    for words, code, sentence in (
+        (("check", "deep.json"), 3, "this is not JSON"),
+        (("compare", "--before", "deep.json", "--after", run), 3, "this is not JSON"),
+        (("compare", "--before", run, "--after", run, "--mapping", "deep.toml"), 2, "this is not TOML"),
+        (("check", run, "--budgets", "deep.toml"), 2, "this is not TOML"),
+        (("analyze", "tables"), 3, "it is no JSON"),
+    ):
+        assert sentence in nitro(*words, cwd=project, code=code).stderr
+    entry = project / ".nitro" / "baselines" / "main" / "0001.json"
+    entry.write_text(entry.read_text().replace("{", f'{{"later": {deep},', 1))
+    assert "restore the file from Git" in nitro("check", run, cwd=project, code=3).stderr
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -84,6 +115,9 @@ def test_a_part_of_it_is_wrong_usage(project: Path) -> None:
         (lambda known: known["window"].pop("start_ns"), "is damaged"),
         (lambda known: known.update(format_version=99), "has format 99"),
         (lambda known: known.update(measurements=[]), "is damaged"),
+        # A text is less than no limit, and must not pass a gate.
+        (lambda known: _spoilt(known["measurements"], "value"), "'0' is no number"),
+        (lambda known: _spoilt(_phases(known), "cpu_total_ns"), "'0' is no number"),
     ],
 )
 def test_a_damaged_one_is_3(project: Path, change: Any, sentence: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nitro.commands._runs import SavedFile, paths_of, runs_in
+from nitro.commands._outputs import check_outputs
+from nitro.commands._runs import SavedFile, runs_in
 from nitro.errors import InputError, UsageError
 from power_runs import MS, write_log, write_run
 from recorded_runs import nitro
@@ -28,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def names(runs: tuple[Any, ...]) -> list[list[str]]:
-    return [[path.name for path in paths_of(run)] for run in runs]
+    return [[path.name for path in ((run.path,) if isinstance(run, SavedFile) else run.paths)] for run in runs]
 
 
 def compared(folder: Path, *arguments: str | Path) -> dict[str, Any]:
@@ -133,6 +135,11 @@ class TestCompare:
         assert "energy per item 1.25 J ± 31.3 µJ 801 mJ ± 25.0 µJ -36.0 %" in text
         assert "mean power 20.0 W ± 500 µW 16.0 W ± 500 µW -20.0 %" in text
         assert "Measured: VDD_IN, the input of the module." in text
+
+    def test_sides_that_look_the_same_are_not_told_apart(self, folder: Path) -> None:
+        run = ("before/run_1.sqlite", "before/run_1.log")
+        printed = nitro("compare", "--before", *run, "--after", *run, "--lang", "en", cwd=folder).stdout
+        assert "Energy per iteration: 10.0 J on both sides." in " ".join(printed.split())
 
     def test_one_side_only_says_so(self, folder: Path) -> None:
         printed = nitro(
@@ -314,6 +321,68 @@ class TestFoldersOfOutputs:
     def test_a_folder_of_runs_is_not_written_into(self, folder: Path) -> None:
         done = nitro("compare", "--before", "before", "--after", "after", "--csv", "after", cwd=folder, code=2)
         assert "this is an input" in done.stderr
+
+    @pytest.mark.parametrize("outputs", [("-o", "r.md", "-o", "./r.md"), ("-o", "r.json", "--json", "r.json")])
+    @pytest.mark.parametrize("command", ["analyze", "compare"])
+    def test_one_name_for_two_outputs(
+        self, folder: Path, tmp_path: Path, outputs: tuple[str, ...], command: str
+    ) -> None:
+        trace = folder / "before" / "run_1.sqlite"
+        inputs = ["--before", trace, "--after", trace] if command == "compare" else [trace]
+        done = nitro(command, *inputs, *outputs, cwd=tmp_path, code=2)
+        assert "two outputs have this name" in done.stderr
+        assert list(tmp_path.iterdir()) == []
+
+    def test_one_folder_for_tables_of_two_kinds(self, folder: Path, tmp_path: Path) -> None:
+        trace = folder / "before" / "run_1.sqlite"
+        done = nitro(trace, "--csv", "t", "--assets", "t/../t", cwd=tmp_path, code=2)
+        assert "--csv and --assets write files of the same names" in done.stderr
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("output", [("--json", "manifest.json"), ("--json", "run_1.log"), ("--csv", "tables")])
+    @pytest.mark.parametrize("command", ["analyze", "compare", "check", "export"])
+    def test_a_bundle_is_never_changed(
+        self, folder: Path, tmp_path: Path, command: str, output: tuple[str, str]
+    ) -> None:
+        made = tmp_path / "bundles" / "one"
+        made.mkdir(parents=True)
+        for name in ("run_1.sqlite", "run_1.log"):
+            (made / name).write_bytes((folder / "before" / name).read_bytes())
+        run = {"trace": "run_1.sqlite", "beside": ["run_1.log"]}
+        (made / "manifest.json").write_text(json.dumps({"format": "nitro-bundle", "version": 1, "runs": [run]}))
+        budget = '[[budget]]\nmetric = "energy"\nmax = "1 J"\nowner = "us"\nreason = "a test"\n'
+        (tmp_path / "nitro.toml").write_text(budget)
+        before = {path.name: path.read_bytes() for path in made.iterdir()}
+        option, name = output
+        # Where the bundle is one of a folder of runs, too.
+        inputs: list[str | Path] = ["bundles/one"]
+        if command == "compare":
+            inputs = ["--before", "bundles", "--after", folder / "after"]
+        if command == "export":
+            option = "--parquet" if option == "--csv" else "--perfetto"
+        if command == "check":
+            option = "--junit" if option == "--csv" else option
+        done = nitro(command, *inputs, option, made / name, cwd=tmp_path, code=2)
+        assert "this lies in the input" in done.stderr
+        assert {path.name: path.read_bytes() for path in made.iterdir()} == before
+
+    def test_a_report_may_lie_in_a_folder_of_runs(self, folder: Path, tmp_path: Path) -> None:
+        runs = tmp_path / "runs"
+        runs.mkdir()
+        write_run(runs / "a.sqlite")
+        for _ in range(2):
+            nitro("compare", "--before", "runs", "--after", folder / "after", "-o", "runs/r.md", cwd=tmp_path)
+
+    def test_a_file_in_a_folder_that_nothing_can_be_made_in(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # A superuser may write everywhere, so the answer of the system is made here.
+        report = tmp_path / "r.md"
+        report.write_text("mine")
+        monkeypatch.setattr(os, "access", lambda *_: False)
+        with pytest.raises(UsageError, match=r"r\.md: cannot be written, since .* is not writable"):
+            check_outputs([folder / "before" / "run_1.sqlite"], [report], None)
+        check_outputs([], [], "/dev/null")
 
     def test_folders_are_made_with_those_above_them(self, folder: Path, tmp_path: Path) -> None:
         nitro(folder / "before" / "run_1.sqlite", "--csv", "deep/er/csv", cwd=tmp_path)

@@ -49,6 +49,20 @@ def test_json_and_csv_hold_every_run(project: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("outputs", "sentence"),
+    [
+        (("--csv", ".nitro/baselines/main/0001.json"), "where the baselines are kept"),
+        (("--csv", "t", "--json", "t"), "two outputs have this name"),
+        (("--json", "none/t.json", "--csv", "t.csv"), "there is no folder none"),
+    ],
+)
+def test_nothing_is_written_where_one_output_cannot_be(project: Path, outputs: tuple[str, ...], sentence: str) -> None:
+    before = sorted(project.iterdir())
+    assert sentence in nitro("trend", "main", "iteration_period", *outputs, cwd=project, code=2).stderr
+    assert sorted(project.iterdir()) == before
+
+
 def test_a_short_history_says_that_it_did_not_look(project: Path) -> None:
     for number in (7, 8):
         (project / ".nitro" / "baselines" / "main" / f"{number:04}.json").unlink()

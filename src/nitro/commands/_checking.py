@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nitro.commands._options import F, Option, part_options, together, window_or_settings_option
+from nitro.commands._outputs import check_files
 from nitro.commands._runs import SavedFile, runs_in
 from nitro.config import CheckSettings, check_settings
 from nitro.errors import InputError, UsageError
@@ -123,6 +124,24 @@ def store_of(folder: Path | None, settings: CheckSettings) -> Store:
     from nitro.analyzer.checks import DEFAULT_FOLDER, Store
 
     return Store(folder or settings.store or DEFAULT_FOLDER)
+
+
+def check_outputs(
+    inputs: Sequence[Path], outputs: Sequence[Path], settings: CheckSettings, store_folder: Path | None
+) -> None:
+    """Refuse what cannot be written, or must not be, before any work is done and any file is there.
+
+    Raises:
+        UsageError: one of the outputs is an input, the budgets, a file of the store, or cannot be written.
+    """
+    check_files(inputs, outputs)
+    store = store_of(store_folder, settings).folder
+    for file in outputs:
+        target = file.resolve()
+        if target == Path(settings.file).resolve():
+            raise UsageError(f"{file}: this is the file with the budgets; choose another name.")
+        if store.resolve() in target.parents:
+            raise UsageError(f"{file}: this is in {store}, where the baselines are kept; choose another folder.")
 
 
 def runs_of(inputs: Sequence[Path], scope: Scope) -> tuple[Run, ...]:

@@ -8,6 +8,7 @@ that of `analyze`: it belongs to the trace before it.
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -36,11 +37,14 @@ def runs_in(paths: Sequence[Path]) -> tuple[Opened | SavedFile, ...]:
         InputError: a path cannot be read, a folder or pattern holds no run, or there is no trace to some evidence.
         UsageError: a file is given twice.
     """
+    from nitro.analyzer.opening import given_twice
     from nitro.commands._inputs import open_inputs
 
     found: list[Opened | SavedFile] = []
     files = files_in(paths)
-    _check_twice(files)
+    twice = given_twice(files)
+    if twice is not None:
+        raise UsageError(f"{twice}: this file is given twice; give each run once.")
     for is_saved, group in groupby(files, key=is_saved_analysis):
         part = list(group)
         found += map(SavedFile, part) if is_saved else open_inputs(part)
@@ -50,11 +54,6 @@ def runs_in(paths: Sequence[Path]) -> tuple[Opened | SavedFile, ...]:
 def files_in(paths: Sequence[Path]) -> tuple[Path, ...]:
     """Return the files and bundles that are meant, patterns and folders of files taken apart; see `runs_in`."""
     return tuple(_files(paths))
-
-
-def paths_of(run: Opened | SavedFile) -> tuple[Path, ...]:
-    """Return the files that a run came from."""
-    return (run.path,) if isinstance(run, SavedFile) else run.paths
 
 
 def is_saved_analysis(path: Path) -> bool:
@@ -72,26 +71,21 @@ def is_saved_analysis(path: Path) -> bool:
     return not any(reader.recognises(head) for reader in all_readers())
 
 
-def _check_twice(files: Sequence[Path]) -> None:
-    for number, file in enumerate(files):
-        if file.exists() and any(other.exists() and file.samefile(other) for other in files[:number]):
-            raise UsageError(f"{file}: this file is given twice; give each run once.")
-
-
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
     for path in paths:
-        if not path.exists() and glob.has_magic(str(path)):
+        # `os.path` says no where a folder above must not be looked into; who opens the file says that.
+        if not os.path.exists(path) and glob.has_magic(str(path)):
             matching = sorted(map(Path, glob.glob(str(path), recursive=True)))
             if not matching:
                 raise InputError(f"{path}: no file has such a name; check the pattern, and that it is in this folder.")
             yield from _files(matching)
-        elif path.is_dir() and _kind_of(path) is None:
+        elif os.path.isdir(path) and kind_of(path) is None:
             yield from _files_of(path)
         else:
             yield path
 
 
-def _kind_of(path: Path) -> Literal["trace", "evidence"] | None:
+def kind_of(path: Path) -> Literal["trace", "evidence"] | None:
     """Return what a path is as an input, by its content; `None` for what no reader knows."""
     from nitro.analyzer.bundle import is_bundle
     from nitro.analyzer.opening import all_readers, head_of_input, is_report
@@ -109,7 +103,7 @@ def _files_of(folder: Path) -> Iterator[Path]:
         InputError: there is none, or no trace to some evidence.
     """
     files = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    kinds = {path: _kind_of(path) for path in files}
+    kinds = {path: kind_of(path) for path in files}
     runs = [path for path in files if kinds[path] == "trace"]
     beside = [path for path in files if kinds[path] == "evidence"]
     saved = [path for path in files if kinds[path] is None and path.is_file() and _holds_analysis(path)]
@@ -155,7 +149,7 @@ def _holds_analysis(path: Path) -> bool:
 
     try:
         known = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return isinstance(known, dict) and "measurements" in known
 

@@ -78,7 +78,7 @@ def command(
     """  # noqa: D301 - click looks for the control character itself
     outputs = [file for file in (junit, markdown, Path(json_file) if json_file not in (None, "-") else None) if file]
     settings = shared.settings_of(budgets_file)
-    _check_outputs((*files_in(traces), Path(settings.file)), outputs, shared.store_of(store_folder, settings).folder)
+    shared.check_outputs(files_in(traces), outputs, settings, store_folder)
     made = _checked(traces, settings, baseline, store_folder, inconclusive, allow, today, scope)
     # The verdict comes first: no file that cannot be written hides it.
     if json_file == "-":
@@ -131,29 +131,6 @@ def _budgets(settings: CheckSettings, *, has_baseline: bool) -> tuple[Budget, ..
             "tables, or name a baseline with --baseline."
         )
     return budgets_of(settings.budgets, settings.file, settings.lines)
-
-
-def _check_outputs(inputs: Sequence[Path], outputs: Sequence[Path], store: Path) -> None:
-    """Refuse what cannot be written, or must not be, before any work is done and any file is there."""
-    *traces, settings = (path.resolve() for path in inputs)
-    seen: set[Path] = set()
-    for file in outputs:
-        target = file.resolve()
-        if file.is_dir():
-            raise UsageError(f"{file}: this is a folder; name a file in it.")
-        if target in traces:
-            raise UsageError(f"{file}: this is the trace itself, which is never written to; choose another name.")
-        if target == settings:
-            raise UsageError(f"{file}: this is the file with the budgets; choose another name.")
-        if store.resolve() in target.parents:
-            raise UsageError(f"{file}: this is in {store}, where the baselines are kept; choose another folder.")
-        if target in seen:
-            raise UsageError(f"{file}: two outputs have this name; give each its own.")
-        seen.add(target)
-        if not target.parent.is_dir():
-            raise UsageError(f"{file}: there is no folder {file.parent}; make it, or choose another place.")
-        if not os.access(target.parent, os.W_OK) and not file.exists():
-            raise UsageError(f"{file}: {file.parent} cannot be written to; choose another place.")
 
 
 def _json(made: Check) -> bytes:

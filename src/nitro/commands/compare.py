@@ -14,7 +14,7 @@ import click
 from nitro.commands import analyze as shared
 from nitro.commands._options import log_options, part_options, report_options, window_option
 from nitro.commands._outputs import check_outputs, suffix_of
-from nitro.commands._runs import SavedFile, digested, paths_of, runs_in
+from nitro.commands._runs import SavedFile, digested, files_in, runs_in
 from nitro.errors import UsageError
 
 if TYPE_CHECKING:
@@ -144,8 +144,8 @@ def command(
         from nitro.reports import comparison as report
         from nitro.reports import output
 
-        places = (outputs, json_file, (csv_dir, assets), mapping)
-        check_outputs((*before, *after), *places)
+        sides = (*before, *after)
+        check_outputs((*sides, *files_in(sides)), outputs, json_file, (csv_dir, assets), mapping)
         settings = shared._settings(lang, title, author, paper, template)
         wanted = Scope(**scope)
         kernels = None if mapping is None else _mapping(mapping)
@@ -153,15 +153,13 @@ def command(
             drawer.press.get_ready()
         with Console(stderr=True).status("Comparing"):
             given = [runs_in(side) for side in (before, after)]
-            # Again, now that it is known which files a folder or a pattern stands for.
-            check_outputs([path for side in given for run in side for path in paths_of(run)], *places)
             _check_logs(given, clock_offset_ns, log_interval_ns)
             _check_parts(given, wanted)
-            sides = [
+            runs = [
                 [_run(run, wanted, clock_offset_ns, log_interval_ns, with_digest=is_written) for run in side]
                 for side in given
             ]
-            made = compare(sides[0], sides[1], mapping=kernels, threshold=threshold, allow=allow, is_paired=is_paired)
+            made = compare(runs[0], runs[1], mapping=kernels, threshold=threshold, allow=allow, is_paired=is_paired)
         documents = report.ComparisonDocuments(made, settings, drawer)
         # Everything is drawn before anything is written: where one output cannot be drawn, none is there.
         drawn = [
@@ -233,7 +231,7 @@ def _mapping(path: Path) -> dict[str, str]:
         import tomli as tomllib
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8-sig")).get("kernels")
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path}: this is not TOML ({error}); mend that line.") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); --mapping takes a TOML file.") from None

@@ -14,6 +14,7 @@ import click
 
 from nitro.commands import _options as options
 from nitro.commands import analyze as shared
+from nitro.commands._outputs import check_outputs
 from nitro.errors import UsageError
 
 if TYPE_CHECKING:
@@ -75,13 +76,7 @@ def _check(inputs: tuple[Path, ...], perfetto: Path | None, parquet: Path | None
     """Refuse what cannot be written before any work is done."""
     if perfetto is None and parquet is None:
         raise UsageError("nothing to write: give --perfetto FILE, --parquet DIR, or both.")
-    if perfetto is not None and perfetto.is_dir():
-        raise UsageError(f"{perfetto}: this is a folder; name a file in it, such as {perfetto / 'out.pftrace'}.")
-    for place in filter(None, (perfetto, parquet)):
-        if any(given.resolve() in (place.resolve(), *place.resolve().parents) for given in inputs):
-            raise UsageError(
-                f"{place}: this is an input, or lies in one, and is never written to; choose another name."
-            )
+    check_outputs(inputs, (), None if perfetto is None else str(perfetto), (parquet,))
 
 
 def _exportable(

@@ -67,7 +67,10 @@ def command(
     from nitro.reports import output
     from nitro.reports.checks.report import trend_report
 
-    baseline = shared.store_of(store_folder, shared.settings_of(budgets_file)).read(name)
+    settings = shared.settings_of(budgets_file)
+    outputs = [file for file in (None if json_file in (None, "-") else Path(str(json_file)), csv_file) if file]
+    shared.check_outputs((), outputs, settings, store_folder)
+    baseline = shared.store_of(store_folder, settings).read(name)
     found = [
         trend for metric in metrics for trend in trends(baseline, metric, nvtx=nvtx, device=device, gpu=gpu, per=per)
     ]

@@ -226,6 +226,14 @@ class TestNumbers:
         assert 4 < made.runs_to_decide <= 100
         assert f"{made.runs_to_decide} runs a side should decide" in verdict_sentence(made)
 
+    def test_as_many_runs_as_there_are_are_never_asked_for(self) -> None:
+        # Nearly all of the spread is that of one side, which leaves a single degree of freedom.
+        made = effect(flat(15.11, 13.81), flat(4.16, 5.84))
+        assert made.verdict == "inconclusive"
+        assert made.runs_to_decide == 3
+        assert corrected({"period": made})["period"].runs_to_decide == 3
+        assert "3 runs a side should decide" in verdict_sentence(made)
+
     def test_a_change_of_just_the_threshold_cannot_be_decided(self) -> None:
         made = effect(flat(100, 102, 98), flat(102, 104.04, 99.96))
         assert made.runs_to_decide is None

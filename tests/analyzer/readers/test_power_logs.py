@@ -109,6 +109,17 @@ class TestNvidiaSmi:
         log = log_of(tmp_path, text)
         assert (log.records, log.left_out) == (2, 4)
 
+    @pytest.mark.parametrize("power", ["1e30 W", "690.50.1 W", "690,50 W", "nan W", "inf W"])
+    def test_what_is_no_number_is_not_read_as_its_beginning(self, tmp_path: Path, power: str) -> None:
+        log = log_of(tmp_path, SMI.replace("690.50 W", power))
+        assert log.total_w.tolist() == [115.31, 699.99]
+        assert log.left_out == 1
+
+    @pytest.mark.parametrize("code", ["0xffffffffffffffff", "0x" + "f" * 40])
+    def test_reasons_of_any_width_are_read(self, tmp_path: Path, code: str) -> None:
+        limits = log_of(tmp_path, SMI.replace("0x0000000000000004", code)).limits
+        assert all(flags[1] == 1 for flags in limits.values())
+
     def test_a_gpu_that_reports_no_power_is_refused(self, tmp_path: Path) -> None:
         text = SMI.replace("115.31 W", "[N/A]").replace("690.50 W", "[N/A]").replace("699.99 W", "[Not Supported]")
         assert "may not report power.draw.instant" in refused(tmp_path, text)
