@@ -279,6 +279,12 @@ class SqliteFile:
                 f"{self.path}: this is an Nsight Systems report; export it with "
                 f"`nsys export --type sqlite {self.path.name}` and give the .sqlite file."
             )
+        first_line = header.splitlines()[0].decode("ascii", "replace")
+        if header.isascii() and not header.startswith(_MAGIC) and first_line.isprintable():
+            raise InputError(
+                f'{self.path}: not a SQLite file, but text that no reader knows (it begins with "{first_line[:40]}"); give '
+                "an nsys export, or a log as its tool wrote it, not a table made from one."
+            )
         if not header.startswith(_MAGIC):
             raise InputError(
                 f"{self.path}: not a SQLite file; give an export made by `nsys export --type sqlite REPORT.nsys-rep`."

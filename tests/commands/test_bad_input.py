@@ -147,6 +147,13 @@ class TestNotATrace:
         path.write_bytes(content)
         assert "not a SQLite file" in refused(path)
 
+    def test_a_table_made_from_a_log(self, tmp_path: Path) -> None:
+        path = tmp_path / "power.csv"
+        path.write_text("t_ms,ram_mb_used,gpu_pct\n0,519,0\n")
+        sentence = refused(path)
+        assert 'begins with "t_ms,ram_mb_used,gpu_pct"' in sentence
+        assert "a log as its tool wrote it, not a table made from one" in sentence
+
     def test_sqlite_of_another_program(self, tmp_path: Path) -> None:
         path = changed(tmp_path / "other.sqlite", "create table users (name text)", "create table orders (id int)")
         assert "not an nsys export (it holds orders, users)" in refused(path)
