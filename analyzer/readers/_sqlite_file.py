@@ -282,8 +282,8 @@ class SqliteFile:
         first_line = header.splitlines()[0].decode("ascii", "replace")
         if header.isascii() and not header.startswith(_MAGIC) and first_line.isprintable():
             raise InputError(
-                f'{self.path}: not a SQLite file, but text that no reader knows (it begins with "{first_line[:40]}"); give '
-                "an nsys export, or a log as its tool wrote it, not a table made from one."
+                f'{self.path}: not a SQLite file, but text that no reader knows (it begins with "{first_line[:40]}"); '
+                "give an nsys export, or a log as its tool wrote it, not a table made from one."
             )
         if not header.startswith(_MAGIC):
             raise InputError(
