@@ -25,12 +25,14 @@ may say more. What kind a file is, its content decides, as always.
 from __future__ import annotations
 
 import hashlib
+import lzma
 import re
 import shutil
 import stat
 import tempfile
 import weakref
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -260,10 +262,7 @@ def _entry(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iter
         raise InputError(
             f"{path}: {name} in it cannot be unpacked ({error}); make the archive again, without a password."
         ) from None
-    except Exception as error:
-        # The errors of the codecs (zlib, lzma) have no class in common.
-        if type(error).__module__ not in ("zlib", "lzma", "_lzma"):
-            raise
+    except (zlib.error, lzma.LZMAError) as error:
         raise InputError(f"{path}: {name} in it is damaged ({error}); make the archive again.") from None
 
 

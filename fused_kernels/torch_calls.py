@@ -26,6 +26,7 @@ from .problems import (
 
 try:
     import torch as torch
+    from torch import library as library
     from torch.nn import functional as functional
 except ImportError as _error:
     raise ToolError(

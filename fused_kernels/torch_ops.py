@@ -21,7 +21,7 @@ from typing import Any
 
 from nitro.errors import UsageError
 
-from .torch_calls import OPERATIONS, PAIRS, Call, Operation, call_of, checked_problem, like_of, torch
+from .torch_calls import OPERATIONS, PAIRS, Call, Operation, call_of, checked_problem, library, like_of, torch
 from .torch_launch import CAPTURE_SLOT, ROLES, check, launcher_for, strategy_of
 
 __all__ = ["OPERATIONS", "PAIRS", "check"]
@@ -78,26 +78,26 @@ def _slot(device: Any) -> int:
     return int(torch.cuda.current_stream(device).cuda_stream)
 
 
-def _register(library: Any, name: str, operations: Sequence[Operation]) -> None:
+def _register(namespace: Any, name: str, operations: Sequence[Operation]) -> None:
     if len(operations) == 1:
         schema, result = operations[0].schema(), "Tensor"
     else:
         halves = (one.schema(f"{role}_") for role, one in zip(ROLES, operations, strict=True))
         schema, result = f"{', '.join(halves)}, str strategy", "(Tensor, Tensor)"
-    library.define(f"{name}({schema}) -> {result}")
-    library.impl(name, partial(_plain, operations), "CPU")
-    library.impl(name, partial(_on_gpu, operations), "CUDA")
-    torch.library.register_fake(f"nitro::{name}", partial(_shapes, operations), lib=library)
+    namespace.define(f"{name}({schema}) -> {result}")
+    namespace.impl(name, partial(_plain, operations), "CPU")
+    namespace.impl(name, partial(_on_gpu, operations), "CUDA")
+    library.register_fake(f"nitro::{name}", partial(_shapes, operations), lib=namespace)
 
 
 def _register_all() -> Any:
-    library = torch.library.Library("nitro", "DEF")
+    namespace = library.Library("nitro", "DEF")
     for name, operation in OPERATIONS.items():
-        _register(library, name, [operation])
+        _register(namespace, name, [operation])
     for first, second in PAIRS:
-        _register(library, f"{first}_and_{second}", [OPERATIONS[first], OPERATIONS[second]])
-    return library
+        _register(namespace, f"{first}_and_{second}", [OPERATIONS[first], OPERATIONS[second]])
+    return namespace
 
 
 # Operators live as long as this.
-_LIBRARY = _register_all()
+_NAMESPACE = _register_all()

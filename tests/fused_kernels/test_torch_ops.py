@@ -20,7 +20,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from nitro.fused_kernels import torch_ops  # noqa: E402
 from nitro.fused_kernels.bodies import MemoryBody, choose  # noqa: E402
-from nitro.fused_kernels.torch_calls import OPERATIONS, PAIRS, call_of  # noqa: E402
+from nitro.fused_kernels.torch_calls import OPERATIONS, PAIRS, call_of, library  # noqa: E402
 from nitro.fused_kernels.torch_launch import Launcher, launcher_for, strategy_of  # noqa: E402
 
 needs_gpp = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is needed to emulate kernels")
@@ -95,7 +95,7 @@ def test_every_pair_has_an_operator_that_knows_its_shapes() -> None:
 
 def test_torch_finds_no_fault_in_an_operator() -> None:
     values = (*values_of("convolution"), *values_of("layer_norm"))
-    torch.library.opcheck(operator("convolution_and_layer_norm").default, (*values, ""))
+    library.opcheck(operator("convolution_and_layer_norm").default, (*values, ""))
 
 
 @needs_gpp
