@@ -1,6 +1,7 @@
 """Check and time the fused kernels on a machine with a GPU, without installing Nitro.
 
     PYTHONPATH=src OUT=results python -m nitro.fused_kernels.device_check [--quick] [--samples N] [--skip-bench]
+    compute-sanitizer --tool racecheck python -m nitro.fused_kernels.device_check --scale 1 --part 1/3 --skip-bench
 
 It needs numpy, cuda-core and NVRTC, and no network. JSON goes to the folder OUT (default: here), a short table to
 standard output. The exit code is 1 if a check failed.
@@ -100,10 +101,23 @@ def _bodies_alone(runtime: Any, samples: int) -> list[dict[str, Any]]:
     return rows
 
 
+def _part(text: str) -> tuple[int, int]:
+    """Return the numbers of a text such as 2/3, of which the first is not the larger one."""
+    first, _, last = text.partition("/")
+    if not (first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no part; write 2/3 for the second of three.")
+    return int(first), int(last)
+
+
 def main() -> int:
     """Run the checks, then a first benchmark, and write both."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer pairs of bodies")
+    parser.add_argument("--scale", type=int, default=4, metavar="N", help="rows of the problems; 1 for slow tools")
+    parser.add_argument(
+        "--part", type=_part, default=(1, 1), metavar="I/N", help="only the I-th of N parts of the pairs of bodies"
+    )
+    parser.add_argument("--progress", action="store_true", help="say on standard error what is being checked")
     parser.add_argument("--samples", type=int, default=15)
     parser.add_argument("--skip-verify", action="store_true")
     parser.add_argument("--skip-bench", action="store_true")
@@ -128,8 +142,13 @@ def main() -> int:
     passed = True
     if not chosen.skip_verify:
         start = time.monotonic()
-        cases = default_cases(facts.sm, scale=4)
-        report = verify(runtime, cases[::4] if chosen.quick else cases)
+
+        def say(text: str) -> None:
+            print(f"{time.monotonic() - start:6.1f} s  {text}", file=sys.stderr, flush=True)
+
+        cases = default_cases(facts.sm, scale=chosen.scale)[:: 4 if chosen.quick else 1]
+        index, parts = chosen.part
+        report = verify(runtime, cases[index - 1 :: parts], progress=say if chosen.progress else None)
         (out / "verify.json").write_text(report.json(), encoding="utf-8")
         (out / "verify.txt").write_text(report.table(), encoding="utf-8")
         passed = report.passed
