@@ -88,6 +88,10 @@ class Evidence:
         """Return the trace that this evidence is when it stands alone, `None` where it cannot stand alone."""
         return None
 
+    def seen_by(self, view: View) -> Evidence:  # noqa: ARG002 - for those who look
+        """Return the part of the evidence that is about the trace; all of it unless a kind says otherwise."""
+        return self
+
     def placed(self, view: View, offset_ns: int | None) -> Placement | None:
         """Place the evidence on the trace's clock; `None` for evidence without a clock.
 

@@ -77,6 +77,11 @@ def message(template: str, /, **values: object) -> Message:
     return text
 
 
+def one_or_many(count: float, one: Message, many: Message) -> Message:
+    """Return the text about one thing or that about several, 0 among them; each is a message of its own."""
+    return one if count == 1 else many
+
+
 def joined(separator: str, parts: Iterable[str]) -> Message:
     """Return `separator.join(parts)` as a message whose parts can be translated one by one."""
     known = tuple(parts)

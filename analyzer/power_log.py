@@ -40,6 +40,20 @@ class Rail:
     role: Role
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Board:
+    """The board of one GPU in a log of GPUs: the name of its rail, what tells it from others, and the log of it alone.
+
+    `index` is the number that nvidia-smi gave it; `uuid` and `pci_bus_id` are as `gpu_identity` writes them.
+    """
+
+    name: str
+    index: int | None
+    uuid: str | None
+    pci_bus_id: str | None
+    log: PowerLog
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PowerLog(Evidence):
     """A log of power.
@@ -48,7 +62,8 @@ class PowerLog(Evidence):
     `total_source` says which rail that is, or that it is a sum. `loads` are ratios 0 to 1 (`gpu`, `memory`),
     `clocks_hz` have the same names, `temperatures_c` those of the sensors, `online_cpus` counts CPU cores. `limits` are
     reasons for which the tool itself said that clocks were held down, each with a flag per record. `edge_load` names
-    what shows the edges of load best. Arrays have one entry per record, NaN where it has none.
+    what shows the edges of load best. Arrays have one entry per record, NaN where it has none. `boards` are those of a
+    log of GPUs as long as it is open which of them count, and `choice` says it of several, as one of the notes does.
     """
 
     kind: ClassVar[str] = "power"
@@ -64,6 +79,8 @@ class PowerLog(Evidence):
     online_cpus: Float64 | None = None
     limits: Mapping[str, Float64] = field(default_factory=dict)
     edge_load: Literal["gpu", "power"] = "gpu"
+    boards: tuple[Board, ...] = ()
+    choice: str = ""
 
     @property
     def period_ns(self) -> int:
@@ -116,6 +133,12 @@ class PowerLog(Evidence):
         if len(values) < _FEWEST_VALUES:
             return _PRINTED_W
         return max(float(np.percentile(np.diff(values), 10)), _PRINTED_W)
+
+    def seen_by(self, view: View) -> PowerLog:
+        """Return the log of the GPUs that the trace used, where it is of several and that can be told."""
+        from .power_boards import boards_of_trace
+
+        return boards_of_trace(self, view)
 
     def placed(self, view: View, offset_ns: int | None) -> Placement | None:
         """Place the log by its stamps, then by the edges of load, unless the user gave an offset."""

@@ -23,6 +23,7 @@ from .causes import Cause
 from .distinct import distinct
 from .idle import IdleAttribution, gaps_of
 from .intervals import Index, Int64, Intervals, running_end
+from .kernel_names import known_names
 from .nvtx import Ranges, ranges_of
 from .operations import NO_ROW, TABLE_OF_KIND, Kind
 from .samples import Float64, Sampled
@@ -467,13 +468,8 @@ def _operation_names(kind: Kind, frame: pl.DataFrame) -> tuple[Int64, list[str]]
     """Return a code for the name of each row, and the texts of the codes; without a full name the short one counts."""
     if kind != Kind.KERNEL:
         return np.zeros(len(frame), np.int64), []
-    full, short = frame["demangled_name"], frame["short_name"]
-    texts = enum_texts(full)
-    codes = full.to_physical().cast(pl.Int64)
-    if full.null_count():
-        codes = codes.fill_null(short.to_physical().cast(pl.Int64) + len(texts)).fill_null(NO_ROW)
-        texts = [*texts, *enum_texts(short)]
-    return codes.to_numpy(), texts
+    known = known_names(frame)
+    return known.to_physical().cast(pl.Int64).fill_null(NO_ROW).to_numpy(), enum_texts(known)
 
 
 def _integers(frame: pl.DataFrame, column: str) -> npt.NDArray[np.integer] | None:

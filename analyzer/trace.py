@@ -37,6 +37,7 @@ class Device:
 
     `memory_bandwidth_bytes_per_s` is the driver's number on a discrete GPU. On an integrated one the driver
     reports nonsense, so the number comes from `hardware.py` or is `None`; `memory_bandwidth_source` says which.
+    `uuid` and `pci_bus_id` (see `gpu_identity`) tell which GPU a log is of, and are no part of what is saved.
     """
 
     device_id: int
@@ -54,10 +55,12 @@ class Device:
     registers_per_sm: int | None = None
     shared_memory_per_sm_bytes: int | None = None
     is_integrated: bool | None = None
+    uuid: str | None = field(default=None, repr=False, compare=False)
+    pci_bus_id: str | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields under their own names."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        """Return the fields under their own names, without those that name one piece of hardware."""
+        return {name: getattr(self, name) for name in self.__slots__ if name not in ("uuid", "pci_bus_id")}
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ class View:
         self.scope = scope
         self.clock_offset_ns = clock_offset_ns
         self.evidence: tuple[Placed[Evidence], ...] = tuple(
-            Placed(entry, entry.placed(self, clock_offset_ns)) for entry in evidence
+            Placed(seen, seen.placed(self, clock_offset_ns)) for seen in (entry.seen_by(self) for entry in evidence)
         )
 
     def evidence_of(self, kind: type[AnyEvidence]) -> tuple[Placed[AnyEvidence], ...]:

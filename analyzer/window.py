@@ -26,6 +26,7 @@ import polars as pl
 from nitro.errors import UsageError
 
 from .intervals import Int64
+from .kernel_names import known_names
 from .message import message
 from .nvtx import Projections, Ranges, family_of
 from .operations import Kind, Operations
@@ -338,7 +339,7 @@ def _kernel_sequence(trace: Trace, operations: Operations) -> _Found | None:
     kernels = np.flatnonzero(operations.kind == Kind.KERNEL)
     if len(kernels) < 2 * _FEWEST_ITERATIONS:
         return None
-    column = trace.table_or_empty("kernels")["demangled_name"]
+    column = known_names(trace.table_or_empty("kernels"))
     names = column.to_physical().cast(pl.Int64).fill_null(-1).to_numpy()[operations.row[kernels]]
     if len(np.unique(operations.device_id[kernels])) > 1:
         return None

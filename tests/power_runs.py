@@ -57,9 +57,9 @@ def write_run(path: Path, number: int = 0, *, period_ns: int = PERIOD) -> Path:
     return path
 
 
-def write_log(path: Path, watts: float, *, rail: str = "VDD_IN") -> Path:
-    """Write the log of a run in the format of Nitro's collector."""
-    made = log(watts, rail=rail)
+def write_log(path: Path, watts: float, *, rail: str = "VDD_IN", swing: float = 0.0) -> Path:
+    """Write the log of a run in the format of Nitro's collector; see `log`."""
+    made = log(watts, rail=rail, swing=swing)
     lines = ["# nitro power log 1", f"realtime_ns,{rail}_mw"]
     lines += [f"{time},{value * 1000:.0f}" for time, value in zip(made.times_ns.tolist(), made.total_w, strict=True)]
     path.write_text("\n".join(lines) + "\n")

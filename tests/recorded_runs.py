@@ -37,6 +37,7 @@ def run(
     told: Mapping[str, str] | None = None,
     fingerprint: str | None = None,
     not_measured: Mapping[str, str] | None = None,
+    errors: Mapping[Key, float] | None = None,
     **facts: object,
 ) -> Run:
     """Return a run with these values; each call is another capture unless `fingerprint` says otherwise."""
@@ -50,6 +51,7 @@ def run(
         facts=Facts(described, kernels=tuple(kernels), told=told or {}, **facts),  # type: ignore[arg-type]
         values=values,
         not_measured=not_measured or {},
+        errors=errors or {},
     )
 
 
@@ -122,16 +124,18 @@ def hash_of(text: str) -> int:
 
 
 def nitro(
-    *arguments: str | Path, cwd: Path, code: int | None = 0, environment: Mapping[str, str] | None = None
+    *arguments: str | Path, cwd: Path | None = None, code: int | None = 0, environment: Mapping[str, str] | None = None
 ) -> CompletedProcess[str]:
     """Run the command line as a process would, but in this one, and return what it printed.
 
-    A process takes a second to start; a gate takes many. `code` is what it must exit with, `None` where any will do.
+    A process takes a second to start, and tests take hundreds. What only a process shows (that the same input gives the
+    same bytes in the next one, what is imported, what the system is asked for) is tested with one. `code` is what it
+    must exit with, `None` where any will do.
     """
     words = ["nitro-analyze", *map(str, arguments)]
     streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2)]
     before, show, collects = Path.cwd(), warnings.showwarning, gc.isenabled()
-    os.chdir(cwd)
+    os.chdir(cwd or before)
     try:
         with (
             patch.object(sys, "argv", words),

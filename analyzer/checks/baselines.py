@@ -22,7 +22,8 @@ class Entry:
 
     `save` begins it, `update` moves it on, `accept` moves it on although it got worse, for a `reason` and where
     `expires` is set until that day; `record` is history alone. An acceptance may be of some `metrics` only. `runs` are
-    the repetitions; their values are those of keys that can come again.
+    the repetitions; their values are those of keys that can come again. `has_bounds` is false of entries from before it
+    was kept by how much values may be off.
     """
 
     number: int
@@ -35,6 +36,7 @@ class Entry:
     expires: date | None = None
     metrics: tuple[str, ...] = ()
     nitro_version: str = ""
+    has_bounds: bool = True
 
     def is_expired(self, day: date) -> bool:
         """Tell whether an acceptance holds no longer; on its last day it already does not."""

@@ -217,7 +217,7 @@ def check(
         runs=tuple(runs),
         judgements=_together(found, day),
         baseline=baseline.name if baseline is not None else None,
-        reasons=references.reasons,
+        reasons=(*references.reasons, *_unbounded(found, baseline)),
         allowed=allowed,
         expired_acceptances=baseline.expired(day) if baseline is not None else (),
         day=day,
@@ -274,6 +274,23 @@ def _check_arguments(
             f"the budget of {relative[0]} is relative to a baseline; name one with --baseline, or as baseline under "
             "[check] in nitro.toml."
         )
+
+
+def _unbounded(judgements: Iterable[Judgement], baseline: Baseline | None) -> Iterator[Reason]:
+    """Yield a note for each entry that knows no bounds, where those of the values held against it are known."""
+    used = {
+        judgement.entry
+        for judgement in judgements
+        if isinstance(judgement.effect, Effect) and judgement.effect.measurement_error is not None
+    }
+    for entry in baseline.entries if baseline is not None else ():
+        if entry.number in used and not entry.has_bounds:
+            text = message(
+                "entry {number} of the baseline was kept without what its energy may be off by, so only that of the "
+                "runs is counted; save it anew from its traces and power logs to have both",
+                number=entry.number,
+            )
+            yield Reason("warn", "capture", text, message("not known"), message("known"))
 
 
 def _judged(one: Budget, runs: Sequence[Run], references: _References) -> Iterator[Judgement]:
@@ -452,7 +469,7 @@ def _relative(
     if min((*known, *values)) <= 0 and min(len(known), len(values)) > 1 and not _lacks_iterations(key, runs_of_both):
         status, reason = _without_ratio(one, known, values)
         return replace(made, status=status, reason=reason)
-    effect = _effect(one, key, known, values, runs_of_both)
+    effect = _effect(one, key, known, values, runs_of_both, _measurement_error((there, entry.runs), (key, runs)))
     return _by_effect(replace(made, effect=effect))
 
 
@@ -479,7 +496,12 @@ def _paired(key: Key, runs: Sequence[Run], before: Sequence[Run]) -> Key:
 
 
 def _effect(
-    one: Budget, key: Key, before: tuple[float, ...], now: tuple[float, ...], runs: Sequence[Run]
+    one: Budget,
+    key: Key,
+    before: tuple[float, ...],
+    now: tuple[float, ...],
+    runs: Sequence[Run],
+    measurement_error: tuple[float, float] | None,
 ) -> Effect | NoEffect:
     statistic = key.by or "value"
     lacking = _lacks_iterations(key, runs)
@@ -494,7 +516,18 @@ def _effect(
         better=one.better,
         threshold=one.max_regression or math.nan,
         statistic=statistic,
+        measurement_error=measurement_error,
     )
+
+
+def _measurement_error(*sides: tuple[Key, Sequence[Run]]) -> tuple[float, float] | None:
+    """Return by how much, as a share, a value of the baseline and one of the runs may be off at most.
+
+    The runs of a side were measured in the same way, so that what one may be off by, all may. A bound that a side does
+    not know is 0; `None` where neither knows one.
+    """
+    before, now = ([amount.share for run in runs if (amount := run.amount(key))] for key, runs in sides)
+    return (max(before, default=0.0), max(now, default=0.0)) if before or now else None
 
 
 def _lacks_iterations(key: Key, runs: Sequence[Run]) -> str:
@@ -533,12 +566,13 @@ def _by_effect(judgement: Judgement) -> Judgement:
 def _is_no_regression(effect: Effect) -> bool:
     """Tell whether the interval leaves no room for a change for the worse beyond the threshold.
 
-    As for statements that there is no meaningful difference, each side of the interval is one test at 5 %.
+    As for statements that there is no meaningful difference, each side of the interval is one test at 5 %. What the
+    measurement may be off by has to fit in as well.
     """
     interval = effect.equivalence_interval
     if interval is None:
         return False
-    high = 1 + effect.threshold
+    high = (1 + effect.threshold) * math.exp(-effect.reach)
     return interval[1] <= high if effect.better == "lower" else interval[0] >= 1 / high
 
 

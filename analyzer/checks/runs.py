@@ -11,6 +11,7 @@ from nitro.errors import InputError
 
 from ..analysis import Analysis
 from ..causes import Cause
+from ..compare.energy import Amount
 from ..compare.saved import SavedRun, checked, numeric, saved_run
 from ..message import message
 from ..nvtx import family_of
@@ -71,7 +72,8 @@ class Facts:
 class Run:
     """One run: `values` by key, `periods` full iterations in its window, `fingerprint` the same for the same capture.
 
-    `not_measured` has the reason for metrics without a value.
+    `not_measured` has the reason for metrics without a value, `errors` by how much values may be off in their unit; a
+    value without one is exact.
     """
 
     file_name: str
@@ -81,6 +83,7 @@ class Run:
     facts: Facts
     values: Mapping[Key, float]
     not_measured: Mapping[str, str] = field(default_factory=dict)
+    errors: Mapping[Key, float] = field(default_factory=dict)
 
     def value(self, key: Key, gauge: Gauge, per: str) -> float | None:
         """Return a value, a total divided by the iterations where `per` says so; `None` where there is none."""
@@ -88,6 +91,12 @@ class Run:
         if value is None or not (gauge.is_window_total and per == "iteration"):
             return value
         return value / self.periods if self.periods else None
+
+    def amount(self, key: Key) -> Amount | None:
+        """Return a value of the whole window with its bound, `None` where it has no value or no bound is known."""
+        if key not in self.values or key not in self.errors:
+            return None
+        return Amount(self.values[key], self.errors[key])
 
     @property
     def phases(self) -> frozenset[str]:
@@ -146,6 +155,7 @@ def run_of(
             ),
         ),
         values=dict(_values(analysis)),
+        errors=_errors((entry.metric, entry.by, entry.device_id, entry.error) for entry in analysis.measurements),
         not_measured=_reasons(
             {entry.metric: entry.reason for entry in analysis.not_measured},
             is_whole=window.mode == "all" and not window.is_fallback,
@@ -199,6 +209,9 @@ def run_of_saved(known: Mapping[str, Any], *, batch: float | None = None, told: 
             ),
         ),
         values=dict(_saved_values(known, reasons)),
+        errors=_errors(
+            (entry["metric"], entry["by"], entry["device_id"], entry.get("error")) for entry in known["measurements"]
+        ),
         not_measured=_reasons(reasons, is_whole=window["mode"] == "all" and window.get("is_fallback") is False),
     )
 
@@ -315,6 +328,15 @@ def _saved_values(known: Mapping[str, Any], not_measured: Collection[str]) -> It
         there = {column["name"] for column in table["columns"]}
         if wanted := [name for name in columns.get(table["name"], ()) if name in there]:
             yield from _phase_values(table["rows"], wanted, table["device_id"])
+
+
+def _errors(measured: Iterable[tuple[str, str | None, int | None, float | None]]) -> dict[Key, float]:
+    """Return by how much values may be off, of those of which it is known."""
+    return {
+        Key(metric, by or "", _device(device_id)): float(numeric(error))
+        for metric, by, device_id, error in measured
+        if error is not None
+    }
 
 
 def _with_all_causes(

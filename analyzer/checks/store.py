@@ -7,8 +7,9 @@ order, values are sorted, and nothing tells where the traces lay: the same runs 
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -25,7 +26,8 @@ from .runs import DeviceFacts, Facts, Run
 
 # History of the saved format, one line a version:
 # 1: first version.
-FORMAT_VERSION = 1
+# 2: `errors` beside values that may be off, in their unit.
+FORMAT_VERSION = 2
 DEFAULT_FOLDER = Path(".nitro") / "baselines"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _FILE = re.compile(r"(\d{4,})\.json")
@@ -59,10 +61,11 @@ class _StoredValue(msgspec.Struct, frozen=True):
     nvtx: str | None
     unit: str
     values: tuple[float | None, ...]
+    errors: tuple[float | None, ...] = ()
 
 
 class _StoredEntry(msgspec.Struct, frozen=True):
-    format_version: Literal[1]
+    format_version: Literal[1, 2]
     nitro_version: str
     number: int
     kind: Kind
@@ -136,7 +139,7 @@ def check_name(name: str) -> None:
 def entry_bytes(entry: Entry) -> bytes:
     """Return an entry as the text of its file: indented JSON in which each value has a line of its own."""
     head: dict[str, Any] = {
-        "format_version": FORMAT_VERSION,
+        "format_version": FORMAT_VERSION if entry.has_bounds else 1,
         "nitro_version": entry.nitro_version or __version__,
         "number": entry.number,
         "kind": entry.kind,
@@ -158,7 +161,8 @@ _LINE_BREAK = ",\n  "
 
 def _rows(entry: Entry) -> Iterator[dict[str, Any]]:
     for key in kept_keys(entry.runs):
-        yield {
+        errors = [_short(run.errors.get(key)) for run in entry.runs]
+        row: dict[str, Any] = {
             "metric": key.metric,
             "by": key.by or None,
             "device_id": key.device_id if key.device_id >= 0 else None,
@@ -166,6 +170,7 @@ def _rows(entry: Entry) -> Iterator[dict[str, Any]]:
             "unit": unit_of(key),
             "values": [_short(run.values.get(key)) for run in entry.runs],
         }
+        yield row | {"errors": errors} if any(error is not None for error in errors) else row
 
 
 def _short(value: float | None) -> float | int | None:
@@ -241,6 +246,10 @@ def _restored(stored: _StoredEntry) -> Entry:
     for value in stored.values:
         if len(value.values) != len(stored.runs):
             raise ValueError(f"{value.metric} has {len(value.values)} values for {len(stored.runs)} runs")
+        if value.errors and len(value.errors) != len(stored.runs):
+            raise ValueError(f"{value.metric} has {len(value.errors)} errors for {len(stored.runs)} runs")
+        if any(error is not None and not 0 <= error < math.inf for error in value.errors):
+            raise ValueError(f"{value.metric} has an error below 0")
     keys = [
         Key(row.metric, row.by or "", -1 if row.device_id is None else row.device_id, row.nvtx or "")
         for row in stored.values
@@ -248,11 +257,21 @@ def _restored(stored: _StoredEntry) -> Entry:
     runs = []
     for number, run in enumerate(stored.runs):
         facts = Facts(**{name: getattr(run.facts, name) for name in _StoredFacts.__struct_fields__})
-        values = {
-            key: float(measured)
-            for key, row in zip(keys, stored.values, strict=True)
-            if (measured := row.values[number]) is not None
-        }
-        runs.append(Run(run.file_name, run.fingerprint, run.start_utc_ns, run.periods, facts, values))
+        values = _of_run(keys, (row.values for row in stored.values), number)
+        errors = _of_run(keys, (row.errors for row in stored.values), number)
+        runs.append(Run(run.file_name, run.fingerprint, run.start_utc_ns, run.periods, facts, values, errors=errors))
     told = {name: getattr(stored, name) for name in ("number", "kind", "day", "label", "owner", "reason", "expires")}
-    return Entry(**told, metrics=stored.metrics, nitro_version=stored.nitro_version, runs=tuple(runs))
+    return Entry(
+        **told,
+        metrics=stored.metrics,
+        nitro_version=stored.nitro_version,
+        runs=tuple(runs),
+        has_bounds=stored.format_version > 1,
+    )
+
+
+def _of_run(keys: Iterable[Key], rows: Iterable[Sequence[float | None]], number: int) -> dict[Key, float]:
+    """Return what the rows hold of one run, by key; a row without columns holds nothing."""
+    return {
+        key: float(known) for key, row in zip(keys, rows, strict=True) if row and (known := row[number]) is not None
+    }

@@ -15,6 +15,7 @@ import numpy as np
 from nitro.errors import NitroError
 
 from ..intervals import Intervals
+from ..kernel_names import known_names
 from ..message import joined, message
 from ..nvtx import family_of
 from ..operations import Kind
@@ -25,6 +26,8 @@ from .quantities import percent_text
 
 if TYPE_CHECKING:
     from .saved import SavedRun
+
+    SavedSides = tuple[tuple[SavedRun, ...], tuple[SavedRun, ...]]
 
 Level = Literal["refuse", "warn"]
 T = TypeVar("T")
@@ -153,13 +156,31 @@ def reasons_against_saved(
 ) -> tuple[Reason, ...]:
     """Return what speaks against comparing two sides that are known from saved analyses, refusals first."""
     sides = (tuple(before), tuple(after))
+    found = [
+        Reason("warn", "saved", _ONLY_SUMS, "", ""),
+        *_saved_device_reasons(sides, devices),
+        *_saved_recording_reasons(sides, devices),
+        *_saved_window_reasons(sides),
+        *_saved_workload_reasons(sides),
+        *_saved_duplicate_reasons(sides),
+    ]
+    return _sorted(found)
 
+
+def _saved_device_reasons(sides: SavedSides, devices: tuple[int, int]) -> list[Reason]:
     def device(name: str) -> Callable[[SavedRun, int], object]:
         def fact(run: SavedRun, side: int) -> object:
             return next((getattr(d, name) for d in run.run.devices if d.device_id == devices[side]), None)
 
         return fact
 
+    return [
+        *_differing(sides, device("name"), "refuse", "device", message("the GPU")),
+        *_differing(sides, device("sm_count"), "refuse", "sm_count", message("the number of multiprocessors")),
+    ]
+
+
+def _saved_recording_reasons(sides: SavedSides, devices: tuple[int, int]) -> list[Reason]:
     def option(name: str) -> Callable[[SavedRun, int], object]:
         return lambda run, _side: run.run.capture.options.get(name)
 
@@ -171,33 +192,46 @@ def reasons_against_saved(
         source = run.run.source
         return f"{source.tool} {source.tool_version}" if source.tool_version else None
 
+    return [
+        *_differing(sides, option("driver_version"), "warn", "driver", message("the driver")),
+        *_differing(sides, tool, "warn", "tool", message("the profiler")),
+        *_differing(sides, graph_trace, "refuse", "capture", message("the way in which CUDA graphs are traced")),
+        *(reason for key, what in _TOLD.items() for reason in _differing(sides, option(key), "refuse", key, what)),
+    ]
+
+
+def _saved_window_reasons(sides: SavedSides) -> list[Reason]:
+    def mode(run: SavedRun, _side: int) -> object:
+        return run.run.window["mode"]
+
     def family(run: SavedRun, _side: int) -> object:
         names = run.run.window.get("iteration_names") or [None]
         return names[0] and family_of(names[0])
 
     found = [
-        Reason("warn", "saved", _ONLY_SUMS, "", ""),
-        *_differing(sides, device("name"), "refuse", "device", message("the GPU")),
-        *_differing(sides, device("sm_count"), "refuse", "sm_count", message("the number of multiprocessors")),
-        *_differing(sides, option("driver_version"), "warn", "driver", message("the driver")),
-        *_differing(sides, tool, "warn", "tool", message("the profiler")),
-        *_differing(sides, graph_trace, "refuse", "capture", message("the way in which CUDA graphs are traced")),
-        *_differing(
-            sides, lambda run, _: run.run.window["mode"], "warn", "window", message("the choice of the window")
-        ),
+        *_differing(sides, mode, "warn", "window", message("the choice of the window")),
         *_differing(sides, family, "refuse", "iteration_names", message("the name of the iterations")),
-        *(reason for key, what in _TOLD.items() for reason in _differing(sides, option(key), "refuse", key, what)),
     ]
     counts = [_texts(run.run.iterations for run in side) for side in sides]
-    if all(run.run.window["mode"] == "all" and run.run.window.get("is_fallback") is False for run in (*before, *after)):
+    windows = [run.run.window for side in sides for run in side]
+    if all(window["mode"] == "all" and window.get("is_fallback") is False for window in windows):
         found.append(Reason("warn", "window", _WHOLE, "all", "all"))
     elif any(not run.run.iterations for side in sides for run in side):
         text = message("a saved analysis has no iterations ({before} and {after})", before=counts[0], after=counts[1])
         found.append(Reason("refuse", "iterations", text, *counts))
+    return found
+
+
+def _saved_workload_reasons(sides: SavedSides) -> list[Reason]:
     names = [{name for run in side for kernels in run.kernels.values() for name in kernels} for side in sides]
-    if all(names) and not names[0] & names[1]:
-        text = message("the sides share no kernel name, and a saved analysis tells nothing else to match them by")
-        found.append(Reason("warn", "workload", text, *(str(len(side)) for side in names)))
+    if not all(names) or names[0] & names[1]:
+        return []
+    text = message("the sides share no kernel name, and a saved analysis tells nothing else to match them by")
+    return [Reason("warn", "workload", text, *(str(len(side)) for side in names))]
+
+
+def _saved_duplicate_reasons(sides: SavedSides) -> list[Reason]:
+    found = []
     for side in sides:
         seen: dict[object, str] = {}
         for run in side:
@@ -208,7 +242,7 @@ def reasons_against_saved(
             if facts in seen:
                 found.append(_twice(seen[facts], name))
             seen.setdefault(facts, name)
-    return _sorted(found)
+    return found
 
 
 def _twice(first: str, name: str) -> Reason:
@@ -400,7 +434,7 @@ def _workload_reasons(sides: Sides) -> list[Reason]:
     """Refuse where both sides run kernels, and share neither a kernel name nor an NVTX path."""
     kernels, paths = [], []
     for views in sides:
-        tables = [view.trace.table_or_empty("kernels")["demangled_name"].unique().drop_nulls() for view in views]
+        tables = [known_names(view.trace.table_or_empty("kernels")).unique().drop_nulls() for view in views]
         kernels.append({name for names in tables for name in names.to_list()})
         paths.append({path for view in views for path in view.ranges.paths})
     if not all(kernels) or kernels[0] & kernels[1] or paths[0] & paths[1]:

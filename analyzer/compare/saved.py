@@ -19,7 +19,7 @@ import numpy as np
 from nitro.errors import InputError
 
 from ..analysis import FORMAT_VERSION, analyze
-from ..metrics.kernels import NAME_LOST
+from ..kernel_names import NAME_LOST
 from ..power_log import PowerLog
 from ..trace import Capture, Device, Source
 from ..view import View

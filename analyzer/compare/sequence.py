@@ -17,7 +17,7 @@ import polars as pl
 
 from ..distinct import distinct
 from ..intervals import Index, Int64
-from ..metrics.kernels import NAME_LOST
+from ..kernel_names import NAME_LOST, known_names
 from ..nvtx import PATH_SEPARATOR, without_counter
 from ..operations import NO_ROW, Kind, Operations
 from ..tables import enum_texts
@@ -186,10 +186,11 @@ def inside_iteration(path: str, labels: set[str]) -> str:
 
 def _keys(view: View, kernels: Operations, paths: tuple[list[str], Int64]) -> tuple[tuple[KernelKey, ...], Index]:
     table = view.trace.table_or_empty("kernels")
-    names = [*enum_texts(table["demangled_name"]), NAME_LOST]
+    known = known_names(table)
+    names = [*enum_texts(known), NAME_LOST]
     texts, path = paths
     rows = table.select(
-        pl.col("demangled_name").to_physical().cast(pl.Int64).fill_null(len(names) - 1).alias("name"),
+        known.to_physical().cast(pl.Int64).fill_null(len(names) - 1).alias("name"),
         *(pl.col(column).cast(pl.Int64).fill_null(0) for column in _GEOMETRY),
     )[kernels.row].with_columns(pl.Series("path", path))
     columns = ["name", "path", *_GEOMETRY]

@@ -283,16 +283,25 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 def verdict_sentence(effect: Effect) -> str:
     """Return what the verdict says, in a sentence, and where nothing is decided, what would decide it."""
-    change = percent_text(effect.ratio - 1)
-    limit = percent_text(effect.threshold)
-    fewest = min(effect.spread_before.runs, effect.spread_after.runs)
     if effect.interval is None:
         return message(
             "inconclusive: {fewest} run on a side does not tell how much runs differ by themselves; "
             "record at least 5 runs a side",
-            fewest=fewest,
+            fewest=_fewest_runs(effect),
         )
     low, high = (_signed(bound - 1) for bound in effect.interval)
+    facts = {"low": low, "high": high, "limit": percent_text(effect.threshold)}
+    if effect.verdict == "inconclusive":
+        return _undecided(effect, **facts)
+    return _decided(effect, **facts)
+
+
+def _fewest_runs(effect: Effect) -> int:
+    return min(effect.spread_before.runs, effect.spread_after.runs)
+
+
+def _decided(effect: Effect, low: str, high: str, limit: str) -> str:
+    change = percent_text(effect.ratio - 1)
     if effect.verdict == "regression":
         return message(
             "regression: worse by {change} (95 % interval {low} to {high}), beyond the threshold of {limit}",
@@ -309,55 +318,64 @@ def verdict_sentence(effect: Effect) -> str:
             high=high,
             limit=limit,
         )
-    if effect.verdict == "no_meaningful_difference":
-        return message(
-            "no meaningful difference: the change of {change} lies within the threshold of {limit}, and so does the "
-            "whole 90 % interval",
-            change=_signed(effect.ratio - 1),
-            limit=limit,
-        )
+    return message(
+        "no meaningful difference: the change of {change} lies within the threshold of {limit}, and so does the "
+        "whole 90 % interval",
+        change=_signed(effect.ratio - 1),
+        limit=limit,
+    )
+
+
+def _undecided(effect: Effect, low: str, high: str, limit: str) -> str:
+    change = _signed(effect.ratio - 1)
     if effect.measurement_error is not None and is_lost_in_error(effect):
         before, after = (percent_text(share) for share in effect.measurement_error)
         return message(
             "inconclusive: the change of {change} (95 % interval {low} to {high}) cannot be told from what the "
             "measurement may be off by, {before} before and {after} after, which more runs do not lessen; measure "
             "more exactly, such as by logging the power more often",
-            change=_signed(effect.ratio - 1),
+            change=change,
             low=low,
             high=high,
             before=before,
             after=after,
         )
-    if effect.runs_to_decide is None and not _is_near_threshold(effect, fewest):
-        return message(
-            "inconclusive: the runs of a side differ too much to decide on the change of {change} (95 % interval "
-            "{low} to {high}) against the threshold of {limit}; more than {most} runs a side would be needed, so "
-            "quieten the machine first",
-            change=_signed(effect.ratio - 1),
-            low=low,
-            high=high,
-            limit=limit,
-            most=MOST_RUNS,
-        )
     if effect.runs_to_decide is None:
-        return message(
-            "inconclusive: the change of {change} (95 % interval {low} to {high}) is too near the threshold of {limit} "
-            "for any reasonable number of runs to decide; quieten the machine or choose another threshold",
-            change=_signed(effect.ratio - 1),
-            low=low,
-            high=high,
-            limit=limit,
-        )
+        return _undecidable(effect, low, high, limit)
     return message(
         "inconclusive: the change of {change} (95 % interval {low} to {high}) is neither clearly beyond nor clearly "
         "within {limit}; changes from {smallest} on would show in runs like these, and {runs} runs a side should "
         "decide",
-        change=_signed(effect.ratio - 1),
+        change=change,
         low=low,
         high=high,
         limit=limit,
         smallest=percent_text(effect.smallest_effect or 0.0),
         runs=effect.runs_to_decide,
+    )
+
+
+def _undecidable(effect: Effect, low: str, high: str, limit: str) -> str:
+    """Return why no reasonable number of runs would decide: the change is too near, or the runs differ too much."""
+    change = _signed(effect.ratio - 1)
+    if _is_near_threshold(effect, _fewest_runs(effect)):
+        return message(
+            "inconclusive: the change of {change} (95 % interval {low} to {high}) is too near the threshold of {limit} "
+            "for any reasonable number of runs to decide; quieten the machine or choose another threshold",
+            change=change,
+            low=low,
+            high=high,
+            limit=limit,
+        )
+    return message(
+        "inconclusive: the runs of a side differ too much to decide on the change of {change} (95 % interval "
+        "{low} to {high}) against the threshold of {limit}; more than {most} runs a side would be needed, so "
+        "quieten the machine first",
+        change=change,
+        low=low,
+        high=high,
+        limit=limit,
+        most=MOST_RUNS,
     )
 
 

@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 from ..causes import Cause
-from ..message import joined, message
+from ..message import Message, joined, message
 from ..view import OUTSIDE_NVTX
 from .matching import MatchedRow, Matching
 from .phase_overlap import PhaseOverlap
@@ -199,10 +199,10 @@ def _graph(waterfall: Waterfall, launches: Launches | None) -> Iterator[Sentence
     host = waterfall.delta_of(*HOST_CAUSES)
     sides = (waterfall.before, waterfall.after)
     before, after = (duration_text(parts.per_iteration(*HOST_CAUSES)) for parts in sides)
-    removed = count_text(launches.delta)
+    removed = _launches_text(launches.delta)
     if host < 0:
         text = message(
-            "a CUDA graph replaced {removed} launches an iteration: idle time in host code and launch calls fell from "
+            "a CUDA graph replaced {removed} an iteration: idle time in host code and launch calls fell from "
             "{before} to {after}",
             removed=removed,
             before=before,
@@ -210,7 +210,7 @@ def _graph(waterfall: Waterfall, launches: Launches | None) -> Iterator[Sentence
         )
     else:
         text = message(
-            "a CUDA graph replaced {removed} launches an iteration, but idle time in host code and launch calls went "
+            "a CUDA graph replaced {removed} an iteration, but idle time in host code and launch calls went "
             "from {before} to {after}",
             removed=removed,
             before=before,
@@ -243,10 +243,10 @@ def _relief(waterfall: Waterfall, launches: Launches | None) -> Iterator[Sentenc
         return
     before, after = (duration_text(parts.per_iteration(*HOST_CAUSES)) for parts in (waterfall.before, waterfall.after))
     text = message(
-        "the GPU does the same {work} of work with {removed} launches less: idle time in host code and launch calls "
+        "the GPU does the same {work} of work with {removed} less: idle time in host code and launch calls "
         "fell from {before} to {after}",
         work=duration_text(waterfall.after.work_ns),
-        removed=count_text(launches.delta),
+        removed=_launches_text(launches.delta),
         before=before,
         after=after,
     )
@@ -284,58 +284,94 @@ def _left(waterfall: Waterfall, launches: Launches | None) -> Iterator[Sentence]
 
 
 def _work(waterfall: Waterfall, matching: Matching, launches: Launches | None) -> Iterator[Sentence]:
-    """Tell what became of launches and kernel time, and what came back as idle time."""
-    kernel = waterfall.delta_of("kernel", "graph")
-    count = Fraction(0) if launches is None else launches.delta
+    """Tell what became of launches and kernel time, what overlap hides of it, and what came back as idle time."""
     if not _has_work_sentence(waterfall, launches):
         return
-    time, number = duration_text(kernel), count_text(count)
-    is_fusion = any(row.is_fusion or row.label == "fused_away" for row in matching.rows)
-    saved = -kernel if kernel < 0 else Fraction(0)
-    fewer = count <= Fraction(-1, 2)
+    text = _kernel_text(waterfall, matching, launches)
+    total = waterfall.delta_of("kernel", "graph")
+    saved = total < 0
+    if _overlap_takes_part(waterfall, launches):
+        overlap = waterfall.step(OVERLAP)
+        total += overlap.delta
+        text = message(
+            "{what}, but {overlap}: {busy}", what=text, overlap=_change_text(waterfall, overlap), busy=_busy(waterfall)
+        )
     back = _told_with_work(waterfall, launches)
-    if fewer and kernel <= 0:
-        if is_fusion:
-            text = message("fusion removed {number} launches and {time} of kernel time", number=number, time=time)
-        else:
-            text = message("{number} launches and {time} of kernel time went away", number=number, time=time)
-    elif fewer:
-        text = message("{number} launches went away, but kernels take {time} longer", number=number, time=time)
-    elif count >= Fraction(1, 2) and kernel <= 0:
-        text = message("kernels take {time} less, with {number} launches more", number=number, time=time)
-    elif count >= Fraction(1, 2):
-        text = message("kernels take {time} longer, with {number} launches more", number=number, time=time)
-    elif launches is None and kernel < 0:
-        text = message("kernels take {time} less", time=time)
-    elif launches is None:
-        text = message("kernels take {time} longer", time=time)
-    elif kernel < 0:
-        text = message("kernels take {time} less, with as many launches", time=time)
-    else:
-        text = message("kernels take {time} longer, with as many launches", time=time)
-    total = kernel
     if back is not None:
-        cause, grown, path = back
-        total += grown
-        returned, title = duration_text(grown), TITLES[cause]
-        if not saved and path is None:
-            text = message("{what}, and idle time due to {cause} grew by {time}", what=text, cause=title, time=returned)
-        elif not saved:
-            text = message(
-                "{what}, and idle time due to {cause} grew by {time}, most of it in {path}",
-                what=text,
-                cause=title,
-                time=returned,
-                path=path,
-            )
-        elif path is None:
-            text = message("{what}, but {back} came back as {cause}", what=text, back=returned, cause=title)
-        else:
-            text = message(
-                "{what}, but {back} came back as {cause} in {path}", what=text, back=returned, cause=title, path=path
-            )
+        total += back[1]
+        text = _with_idle_time(text, back, saved=saved)
     yield Sentence("work", text, total)
     yield from _kernel_parts(waterfall, matching)
+
+
+def _kernel_text(waterfall: Waterfall, matching: Matching, launches: Launches | None) -> Message:
+    """Return what became of launches and kernel time."""
+    kernel = waterfall.delta_of("kernel", "graph")
+    count = Fraction(0) if launches is None else launches.delta
+    time, number = duration_text(kernel), _launches_text(count)
+    is_fusion = any(row.is_fusion or row.label == "fused_away" for row in matching.rows)
+    fewer = count <= Fraction(-1, 2)
+    if fewer and kernel <= 0 and is_fusion:
+        return message("fusion removed {launches} and {time} of kernel time", launches=number, time=time)
+    if fewer and kernel <= 0:
+        return message("{launches} and {time} of kernel time went away", launches=number, time=time)
+    if fewer:
+        return message("{launches} went away, but kernels take {time} longer", launches=number, time=time)
+    if count >= Fraction(1, 2) and kernel <= 0:
+        return message("kernels take {time} less, with {launches} more", time=time, launches=number)
+    if count >= Fraction(1, 2):
+        return message("kernels take {time} longer, with {launches} more", time=time, launches=number)
+    if launches is None and kernel < 0:
+        return message("kernels take {time} less", time=time)
+    if launches is None:
+        return message("kernels take {time} longer", time=time)
+    if kernel < 0:
+        return message("kernels take {time} less, with as many launches", time=time)
+    return message("kernels take {time} longer, with as many launches", time=time)
+
+
+def _launches_text(count: Fraction) -> Message:
+    number = count_text(count)
+    return message("1 launch") if number == "1" else message("{number} launches", number=number)
+
+
+def _overlap_takes_part(waterfall: Waterfall, launches: Launches | None) -> bool:
+    """Whether the sentence about the work tells the overlap, since that takes back much of what kernel time gives.
+
+    Kernels that share the GPU take longer each, and their overlap is what they gain: neither means much alone.
+    """
+    kernel, overlap = waterfall.delta_of("kernel", "graph"), waterfall.delta_of(OVERLAP)
+    opposed = kernel * overlap < 0 and abs(overlap) >= _CAME_BACK * abs(kernel)
+    return opposed and _is_large(waterfall, overlap) and _has_work_sentence(waterfall, launches)
+
+
+def _busy(waterfall: Waterfall) -> Message:
+    """Return what became of the time in which the GPU works, whatever runs side by side."""
+    change = waterfall.delta_of(*KINDS.values(), OVERLAP)
+    if change > 0:
+        return message("the GPU is busy for {time} more", time=duration_text(change))
+    return message("the GPU is busy for {time} less", time=duration_text(change))
+
+
+def _with_idle_time(text: Message, back: tuple[str, Fraction, str | None], *, saved: bool) -> Message:
+    """Return a text with the idle time that came back, or grew where nothing was saved."""
+    cause, grown, path = back
+    returned, title = duration_text(grown), TITLES[cause]
+    if not saved and path is None:
+        return message("{what}, and idle time due to {cause} grew by {time}", what=text, cause=title, time=returned)
+    if not saved:
+        return message(
+            "{what}, and idle time due to {cause} grew by {time}, most of it in {path}",
+            what=text,
+            cause=title,
+            time=returned,
+            path=path,
+        )
+    if path is None:
+        return message("{what}, but {back} came back as {cause}", what=text, back=returned, cause=title)
+    return message(
+        "{what}, but {back} came back as {cause} in {path}", what=text, back=returned, cause=title, path=path
+    )
 
 
 def _has_work_sentence(waterfall: Waterfall, launches: Launches | None) -> bool:
@@ -419,6 +455,8 @@ def _others(waterfall: Waterfall, launches: Launches | None) -> Iterator[Sentenc
     if _is_graph(waterfall, launches) or _is_relieved(waterfall, launches):
         # The sentence about the launches holds the sum of these.
         told.update(HOST_CAUSES)
+    if _overlap_takes_part(waterfall, launches):
+        told.add(OVERLAP)
     back = _told_with_work(waterfall, launches)
     if back is not None:
         told.add(back[0])
@@ -427,7 +465,7 @@ def _others(waterfall: Waterfall, launches: Launches | None) -> Iterator[Sentenc
         yield Sentence(step.key, _change_text(waterfall, step), step.delta)
 
 
-def _change_text(waterfall: Waterfall, step: Step) -> str:
+def _change_text(waterfall: Waterfall, step: Step) -> Message:
     what, time = step.title, duration_text(step.delta)
     is_more = step.after > step.before
     if step.key == OVERLAP:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import polars as pl
@@ -58,7 +57,8 @@ def _manifest(trace: Trace, rows: dict[str, int]) -> dict[str, object]:
         "format_version": FORMAT_VERSION,
         "source": trace.source.to_dict(),
         "capture": trace.capture.to_dict(),
-        "devices": [asdict(device) for device in trace.devices],
+        # The slot of a GPU tells which one a log is of; its UUID would name the piece of hardware.
+        "devices": [{**device.to_dict(), "pci_bus_id": device.pci_bus_id} for device in trace.devices],
         "nvtx_domains": [
             {"global_pid": process, "domain_id": domain, "name": name}
             for (process, domain), name in trace.nvtx_domains.items()

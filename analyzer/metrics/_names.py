@@ -6,12 +6,14 @@ from typing import overload
 
 import polars as pl
 
+from ..kernel_names import NAME_LOST
+
 _VERSION_SUFFIX = r"_v\d{4,5}$"
 
 
 def call_name(column: str) -> pl.Expr:
     """Return the API name without the version suffix of the export (`_v7000`), `(name lost)` where it is null."""
-    return pl.col(column).cast(pl.String).str.replace(_VERSION_SUFFIX, "").fill_null("(name lost)")
+    return pl.col(column).cast(pl.String).str.replace(_VERSION_SUFFIX, "").fill_null(NAME_LOST)
 
 
 @overload

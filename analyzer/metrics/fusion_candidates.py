@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
+from ..kernel_names import NAME_LOST, known_names
 from ..message import message
 from ..metric import Measurement, Metric, NotMeasured, Result, ResultColumn, ResultTable
 from ..operations import Kind
 from ..tables import enum_texts
 from ..view import DeviceView, View
-from .kernels import NAME_LOST
 
 _NO_KERNELS = message("the trace has no kernels of its own; record with `nsys profile --trace=cuda`")
 _ELEMENT_WISE = re.compile(
@@ -57,9 +57,10 @@ def _of_device(device: DeviceView) -> Iterator[Result]:
     if table is None or not len(rows):
         return
     operations = device.operations
-    texts = enum_texts(table["demangled_name"])
+    kernel_names = known_names(table)
+    texts = enum_texts(kernel_names)
     is_light = np.array([bool(_ELEMENT_WISE.search(name) and not _MATRIX.search(name)) for name in texts] + [False])
-    code = table["demangled_name"].to_physical().cast(pl.Int64).fill_null(len(texts)).to_numpy()
+    code = kernel_names.to_physical().cast(pl.Int64).fill_null(len(texts)).to_numpy()
     # Every operation of a stream counts as neighbour: a copy between two kernels keeps them apart.
     order = np.argsort(operations.stream, kind="stable")
     place = np.empty(len(order), np.intp)

@@ -18,12 +18,12 @@ from ..counters import (
     peak_of_counters,
     per_launch,
 )
+from ..kernel_names import KERNEL_NAME, NAME_LOST, known_names
 from ..message import message
 from ..metric import Measurement, Metric, NotMeasured, Result, ResultColumn, ResultTable
 from ..operations import Kind
 from ..roofline import PEAKS, Roofs, most_time, roofs_of
 from ..view import DeviceView, View
-from .kernels import NAME_LOST
 
 _ROWS = 500
 _NO_COUNTERS = message(
@@ -102,7 +102,7 @@ def _kernels(device: DeviceView, joined: pl.DataFrame) -> pl.DataFrame | None:
     keep = np.zeros(len(table), np.bool_)
     keep[device.operations.row[counted]] = True
     start, end = (pl.col(name).clip(device.low, device.high) for name in ("start_ns", "end_ns"))
-    columns = ("demangled_name", *SHAPE, (end - start).alias("inside_ns"))
+    columns = (known_names(table), *SHAPE, (end - start).alias("inside_ns"))
     return pl.concat([table.select(columns), joined], how="horizontal").filter(keep)
 
 
@@ -146,7 +146,7 @@ def _why_not_counted(device: DeviceView, column: str) -> str:
 
 
 def _by_shape(rows: pl.DataFrame) -> pl.DataFrame:
-    keys = ["demangled_name", *SHAPE, "join"]
+    keys = [KERNEL_NAME, *SHAPE, "join"]
     means = [pl.col(name).mean() for name in (*RATIOS, *AMOUNTS, "stall_ratio")]
     grouped = rows.group_by(keys).agg(
         pl.len().cast(pl.Int64).alias("count"),
@@ -160,7 +160,7 @@ def _by_shape(rows: pl.DataFrame) -> pl.DataFrame:
     return (
         grouped.drop("inside_ns")
         .with_columns(
-            pl.col("demangled_name").cast(pl.String).fill_null(NAME_LOST).alias("name"),
+            pl.col(KERNEL_NAME).cast(pl.String).fill_null(NAME_LOST).alias("name"),
             pl.concat_str(SHAPE[:3], separator=" x ").alias("grid"),
             pl.concat_str(SHAPE[3:], separator=" x ").alias("block"),
             (pl.col("flops") / pl.col("dram_bytes")).alias("intensity"),

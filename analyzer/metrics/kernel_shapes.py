@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
+from ..kernel_names import KERNEL_NAME, NAME_LOST, known_names
 from ..message import message
 from ..metric import Measurement, Metric, NotMeasured, Result, ResultColumn, ResultTable
 from ..occupancy import LIMITERS, limits_of, occupancy
 from ..operations import NO_ROW, Kind
 from ..view import DeviceView, View
-from .kernels import NAME_LOST
 
 _NO_KERNELS = message("the trace has no kernels of its own; record with `nsys profile --trace=cuda`")
 _NO_LIMITS = message("the export does not tell the limits of the GPU's SMs (registers, shared memory, warps)")
@@ -84,7 +84,7 @@ def _kernels(device: DeviceView) -> pl.DataFrame | None:
     block = pl.col("block_x").cast(pl.Int64) * pl.col("block_y") * pl.col("block_z")
     shared = pl.col("static_shared_memory_bytes").cast(pl.Int64) + pl.col("dynamic_shared_memory_bytes")
     return table.select(
-        "demangled_name",
+        known_names(table),
         grid.alias("grid_blocks"),
         block.alias("block_threads"),
         pl.col("registers_per_thread").cast(pl.Int64),
@@ -107,7 +107,7 @@ def _tiny(device: DeviceView) -> Iterator[Result]:
 
 
 def _shapes(device: DeviceView, rows: pl.DataFrame) -> Iterator[Result]:
-    keys = ["demangled_name", "grid_blocks", "block_threads", "registers_per_thread", "shared_memory_bytes"]
+    keys = [KERNEL_NAME, "grid_blocks", "block_threads", "registers_per_thread", "shared_memory_bytes"]
     grouped = rows.group_by(keys).agg(
         pl.len().cast(pl.Int64).alias("count"),
         pl.col("inside_ns").sum().alias("total_ns"),
@@ -139,7 +139,7 @@ def _shapes(device: DeviceView, rows: pl.DataFrame) -> Iterator[Result]:
     slots = np.maximum(fits.blocks_per_sm * sm_count, 1)
     waves = numbers["grid_blocks"] / slots
     whole = np.ceil(waves)
-    names = complete["demangled_name"].cast(pl.String).fill_null(NAME_LOST)
+    names = complete[KERNEL_NAME].cast(pl.String).fill_null(NAME_LOST)
     frame = complete.with_columns(
         names.alias("name"),
         pl.Series("occupancy", fits.ratio),

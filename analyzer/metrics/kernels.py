@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
+from ..kernel_names import KERNEL_NAME, NAME_LOST, known_names
 from ..message import message
 from ..metric import NO_GPU_OPERATIONS, Metric, NotMeasured, Result, ResultColumn, ResultTable
 from ..operations import TABLE_OF_KIND, Kind
@@ -25,7 +26,7 @@ _TIMES = (
     ResultColumn("standard_deviation_ns", "ns", message("of a sample (n - 1); null for a single execution")),
 )
 _KERNEL_COLUMNS = (
-    ResultColumn("name", "", message("full name; (name lost) where the export does not hold it")),
+    ResultColumn("name", "", message("full name; the function name, or (name lost), where the export lost it")),
     ResultColumn("short_name", "", message("function name")),
     *_TIMES,
     ResultColumn("shapes", "1", message("different launch shapes (grid and block)")),
@@ -39,12 +40,10 @@ _GRAPH_COLUMNS = (
     ResultColumn("graph_exec_id", "1", message("instantiated graph")),
     *_TIMES,
 )
-NAME_LOST = "(name lost)"
 _GRAPH_KEYS = ("graph_id", "graph_exec_id")
 _SHAPE = ("grid_x", "grid_y", "grid_z", "block_x", "block_y", "block_z")
 _SHARED_MEMORY = pl.col("static_shared_memory_bytes") + pl.col("dynamic_shared_memory_bytes")
 _KERNEL_KEYS = (
-    "demangled_name",
     "short_name",
     *_SHAPE,
     "registers_per_thread",
@@ -79,7 +78,7 @@ def _executions(device: DeviceView, kind: Kind) -> pl.DataFrame | None:
         return None
     start, end = pl.col("start_ns"), pl.col("end_ns")
     columns = (
-        *(_GRAPH_KEYS if kind is Kind.GRAPH else _KERNEL_KEYS),
+        *(_GRAPH_KEYS if kind is Kind.GRAPH else (known_names(table), *_KERNEL_KEYS)),
         (end - start).alias("duration_ns"),
         (end.clip(device.low, device.high) - start.clip(device.low, device.high)).alias("inside_ns"),
     )
@@ -116,22 +115,22 @@ def _times(rows: pl.DataFrame, keys: list[str], work: int, *more: pl.Expr) -> pl
 def _kernels(rows: pl.DataFrame, work: int) -> pl.DataFrame:
     frame = _times(
         rows,
-        ["demangled_name"],
+        [KERNEL_NAME],
         work,
         pl.col("short_name").first(),
         pl.col("registers_per_thread").max(),
         pl.col("shared_memory_bytes").max(),
     )
     shapes = (
-        rows.group_by("demangled_name", *_SHAPE)
+        rows.group_by(KERNEL_NAME, *_SHAPE)
         .agg(pl.len().alias("launches"))
         .sort("launches", *_SHAPE, descending=[True, *([False] * len(_SHAPE))])
-        .group_by("demangled_name", maintain_order=True)
+        .group_by(KERNEL_NAME, maintain_order=True)
         .agg(pl.len().cast(pl.Int64).alias("shapes"), *(pl.col(name).first() for name in _SHAPE))
     )
-    frame = frame.join(shapes, on="demangled_name", how="left", nulls_equal=True, maintain_order="left")
+    frame = frame.join(shapes, on=KERNEL_NAME, how="left", nulls_equal=True, maintain_order="left")
     return frame.select(
-        pl.col("demangled_name").cast(pl.String).fill_null(NAME_LOST).alias("name"),
+        pl.col(KERNEL_NAME).cast(pl.String).fill_null(NAME_LOST).alias("name"),
         pl.col("short_name").cast(pl.String).fill_null(NAME_LOST),
         *(column.name for column in _TIMES),
         "shapes",

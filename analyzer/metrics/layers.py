@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from ..counters import RATIOS, counters_of_kernels
+from ..kernel_names import NAME_LOST, known_names
 from ..layers import OPERATOR, LayerProfile, LayerTree, layer_tree, plain_name
 from ..message import message
 from ..metric import Metric, NotMeasured, Result, ResultColumn, ResultTable
@@ -17,7 +18,6 @@ from ..operations import Kind
 from ..power_layers import LayerEnergy, energy_of_layers
 from ..profile import Profile
 from ..view import View
-from .kernels import NAME_LOST
 from .power import chosen_log, power_curve
 
 _ROWS = 2000
@@ -182,7 +182,7 @@ def _operations(view: View, tree: LayerTree) -> pl.DataFrame:
 
 def _facts_of_kernels(view: View) -> pl.DataFrame:
     """Return name and counters of every kernel of the trace, in the order of its table."""
-    kernels = view.trace.table_or_empty("kernels").select(pl.col("demangled_name").alias("kernel"))
+    kernels = known_names(view.trace.table_or_empty("kernels")).to_frame("kernel")
     counters = counters_of_kernels(view)
     if counters is None:
         nothing = dict.fromkeys((*_COUNTED_RATIOS, "dram_bytes"), pl.Float64)

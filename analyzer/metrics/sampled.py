@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from ..intervals import Intervals
-from ..message import message
+from ..message import message, one_or_many
 from ..metric import Measurement, Metric, NotMeasured, Result, ResultColumn, ResultTable, Unit
 from ..phases import Phase, phases_of, shared_ns
 from ..samples import FEWEST_SAMPLES, Sampled
@@ -91,11 +91,13 @@ def compute(view: View) -> Iterator[Result]:
     for device in devices:
         count = max(sampled.count(device.low, device.high) for sampled in device.sampled.values())
         if count < FEWEST_SAMPLES:
-            reason = message(
+            one = message("only 1 sample lies in the window; at least {fewest} are needed", fewest=FEWEST_SAMPLES)
+            many = message(
                 "only {count} samples lie in the window; at least {fewest} are needed",
                 count=count,
                 fewest=FEWEST_SAMPLES,
             )
+            reason = one_or_many(count, one, many)
             yield from (NotMeasured(name, reason, device.device_id) for name in METRIC.provides)
             continue
         yield from _ratios(device)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ..clock import SECOND_NS
 from ..evidence import Clock, ClockKind
 from ..intervals import Int64
-from ..message import Message, message
+from ..message import Message, message, one_or_many
 
 _HOUR_NS = 3600 * SECOND_NS
 _HOUR_TOLERANCE_NS = 5 * SECOND_NS
@@ -49,7 +49,9 @@ def log_times(stamps_ns: Int64, resolution_ns: int, kind: ClockKind) -> LogTimes
     new = np.concatenate(([True], times[1:] > times[:-1]))
     same = int((~new).sum())
     if same:
-        notes.append(message("{count:,} records with the time of the one before them were left out", count=same))
+        one = message("1 record with the time of the one before it was left out")
+        many = message("{count:,} records with the time of the one before them were left out", count=same)
+        notes.append(one_or_many(same, one, many))
     times, rows = times[new], rows[new]
     return LogTimes(times, rows, Clock(kind, int(times[0]), int(times[-1]), error, jumps), tuple(notes))
 
@@ -92,14 +94,22 @@ def _longest_ascending(stamps: Int64, notes: list[Message]) -> npt.NDArray[np.in
     parts = np.split(np.arange(len(stamps)), back)
     longest = max(parts, key=len)
     left_out = len(stamps) - len(longest)
-    notes.append(
-        message(
-            "the clock went back {times} times in its course; the longest part was used, {count:,} records left out",
-            times=len(back),
-            count=left_out,
-        )
-    )
+    notes += _notes_on_steps_back(len(back), left_out)
     return longest
+
+
+def _notes_on_steps_back(times: int, left_out: int) -> tuple[Message, Message]:
+    went = one_or_many(
+        times,
+        message("the clock went back once in its course"),
+        message("the clock went back {times} times in its course", times=times),
+    )
+    used = one_or_many(
+        left_out,
+        message("the longest part was used, 1 record left out"),
+        message("the longest part was used, {count:,} records left out", count=left_out),
+    )
+    return went, used
 
 
 def _spread(stamps: Int64) -> tuple[Int64, int]:

@@ -213,6 +213,8 @@ def _gpu_of_2021(device: Device) -> _Row:
         "clockRate": device.sm_clock_hz,
         "smCount": device.sm_count,
         "chipName": device.chip,
+        "busLocation": device.pci_bus_id,
+        "uuid": device.uuid,
         "cuDevice": device.device_id,
         "maxWarpsPerSm": device.max_warps_per_sm,
         "computeMajor": major,

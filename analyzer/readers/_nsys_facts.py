@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from ..gpu_identity import gpu_uuid, pci_bus_id
 from ..hardware import integrated_memory_bandwidth
 from ..message import message
 from ..trace import Capture, Device
@@ -37,7 +38,7 @@ _SYSTEM = {205: "driver_version", 601: "software_platform", 617: "l4t_version", 
 _QUARTER_S = 900
 
 # The text columns of the tables of GPUs; all others that are read hold integers.
-_TEXTS = ("name", "chipName")
+_TEXTS = ("name", "chipName", "uuid", "busLocation")
 
 
 def export_facts(file: SqliteFile) -> dict[str, str]:
@@ -160,6 +161,8 @@ def _device(row: Mapping[str, Any], id_column: str) -> Device:
         registers_per_sm=row.get("maxRegistersPerSm") or None,
         shared_memory_per_sm_bytes=row.get("maxShmemPerSm") or None,
         is_integrated=is_integrated,
+        uuid=gpu_uuid(row.get("uuid")),
+        pci_bus_id=pci_bus_id(row.get("busLocation")),
     )
 
 

@@ -26,7 +26,7 @@ import polars as pl
 from nitro.errors import InputError
 
 from ..clock import Float64
-from ..message import Message, message
+from ..message import Message, message, one_or_many
 from ..power_log import PowerLog, rails_of
 from ..reader import Head, Reader
 from ..trace import Source
@@ -82,7 +82,9 @@ def read(path: Path) -> PowerLog:
     rails, total, total_source, has_total = rails_of({name: v[rows] for name, v in watts.items()})
     notes: list[Message] = list(times.notes)
     if left_out:
-        notes.append(message("{count:,} damaged lines of the power log were left out", count=left_out))
+        one = message("1 damaged line of the power log was left out")
+        many = message("{count:,} damaged lines of the power log were left out", count=left_out)
+        notes.append(one_or_many(left_out, one, many))
     kept = {name: v[rows] for name, v in values.items()}
     return PowerLog(
         source=Source(path.name.encode(errors="replace").decode(), FORMAT, path.stat().st_size, tool="Nitro"),

@@ -24,7 +24,7 @@ import polars as pl
 
 from nitro.errors import InputError
 
-from ..message import message
+from ..message import message, one_or_many
 from ..nvtx import PUSH_POP
 from ..profile import Profile
 from ..reader import Head, Reader
@@ -75,14 +75,15 @@ def read(path: Path) -> Profile:
     left_out = file.damaged + columns.damaged
     notes = []
     if file.is_cut:
-        notes.append(
-            message(
-                "The file ends in the middle; what stands before its end was used: {count:,} events.",
-                count=columns.read,
-            )
+        one = message("The file ends in the middle; what stands before its end was used: 1 event.")
+        many = message(
+            "The file ends in the middle; what stands before its end was used: {count:,} events.", count=columns.read
         )
+        notes.append(one_or_many(columns.read, one, many))
     if left_out:
-        notes.append(message("{count:,} events could not be read and were left out.", count=left_out))
+        one = message("1 event could not be read and was left out.")
+        many = message("{count:,} events could not be read and were left out.", count=left_out)
+        notes.append(one_or_many(left_out, one, many))
     trace = _trace(path, file.header, columns, tuple(notes))
     return Profile(source=trace.source, records=columns.read, left_out=left_out, notes=tuple(notes), trace=trace)
 

@@ -21,7 +21,7 @@ import polars as pl
 from nitro.errors import InputError, ToolError
 
 from ..counters import LAUNCH_COLUMNS, VALUE_COLUMNS, KernelCounters
-from ..message import message
+from ..message import message, one_or_many
 from ..reader import Head, Reader
 from ..trace import Source
 from ._contract import file_name
@@ -262,7 +262,9 @@ def _made(
 ) -> KernelCounters:
     if not launches:
         raise InputError(f"{path}: no kernel was profiled; run ncu on a program that launches kernels.")
-    notes = (message("{count:,} records were no kernels or were damaged, and were left out.", count=left_out),)
+    one = message("1 record was no kernel or was damaged, and was left out.")
+    many = message("{count:,} records were no kernels or were damaged, and were left out.", count=left_out)
+    notes = (one_or_many(left_out, one, many),)
     return KernelCounters(
         source=Source(
             file_name=file_name(path.name), format=FORMAT, size_bytes=path.stat().st_size, tool="Nsight Compute"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,11 @@ import polars as pl
 from nitro.errors import InputError
 
 from ..clock import SECOND_NS, Float64
-from ..intervals import Int64
-from ..message import Message, message
+from ..gpu_identity import gpu_uuid, pci_bus_id
+from ..message import Message, message, one_or_many
+from ..power_boards import boards_together
 from ..power_events import DRIVER_LIMITS
-from ..power_log import PowerLog, Rail
+from ..power_log import Board, PowerLog, Rail
 from ..reader import Head, Reader
 from ..trace import Source
 from ._log_times import log_times
@@ -35,6 +37,7 @@ _CLOCKS = {
     "memory": ("clocks.mem", "clocks.current.memory"),
 }
 _SENSORS = {"gpu": "temperature.gpu", "memory": "temperature.memory"}
+_UUIDS, _BUSES = ("uuid", "gpu_uuid"), ("pci.bus_id", "gpu_bus_id")
 _WHO = ("index", "uuid", "pci.bus_id", "gpu_uuid", "gpu_bus_id", "name")
 _REASONS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")
 # With its unit or without; what stands otherwise after a number, as in `1e30 W`, makes it another one.
@@ -46,7 +49,7 @@ _TIME_FORMATS = ("%Y/%m/%d %H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f")
 
 
 def read(path: Path) -> PowerLog:
-    """Return the log; of several GPUs each is a rail, and the total their sum.
+    """Return the log; of several GPUs each is a rail and a board, and the total their sum.
 
     Raises:
         InputError: there is no header, no power column, or no record with a time and a power.
@@ -89,62 +92,56 @@ def read(path: Path) -> PowerLog:
 def _log(path: Path, frame: pl.DataFrame, power: str, left_out: int) -> PowerLog:
     who = next((name for name in _WHO if name in frame.columns), None)
     parts = frame.partition_by(who, maintain_order=True) if who else [frame]
-    # The GPU with most records gives the times; the others are read at these.
-    parts.sort(key=len, reverse=True)
-    main = parts[0]
-    stamps = main["_time"].to_numpy()
+    source = Source(path.name.encode(errors="replace").decode(), FORMAT, path.stat().st_size, tool="nvidia-smi")
+    notes = _notes(power, left_out)
+    boards = tuple(_board(part, _name(part, who), source, notes, left_out) for part in parts)
+    return replace(boards_together(boards), boards=boards)
+
+
+def _board(part: pl.DataFrame, name: str, source: Source, notes: list[Message], left_out: int) -> Board:
+    stamps = part["_time"].to_numpy()
     resolution = SECOND_NS if (stamps % SECOND_NS == 0).all() else 1_000_000
     times = log_times(stamps, resolution, "local")
-    main = main[times.rows.tolist()]
-    moment = stamps[times.rows]
-    rails, total = _rails(parts, main, moment, who)
-    notes = _notes(power, left_out, len(parts)) + list(times.notes)
-    return PowerLog(
-        source=Source(path.name.encode(errors="replace").decode(), FORMAT, path.stat().st_size, tool="nvidia-smi"),
-        records=len(main),
+    kept = part[times.rows.tolist()]
+    watts = kept["_power"].to_numpy()
+    log = PowerLog(
+        source=source,
+        records=len(kept),
         left_out=left_out + len(stamps) - len(times.rows),
-        notes=tuple(notes),
+        notes=(*notes, *times.notes),
         clock=times.clock,
         times_ns=times.times_ns,
-        rails=rails,
-        total_w=total,
-        total_source=(
-            message("the board of the GPU, not the machine around it")
-            if len(rails) == 1
-            else message("the sum of the boards of {count} GPUs, not the machine around them", count=len(rails))
-        ),
-        has_total=len(rails) == 1,
-        loads={name: _values(main, column) / 100 for name, column in _LOADS.items() if column in main.columns},
-        clocks_hz=_clocks(main),
-        temperatures_c={name: _values(main, column) for name, column in _SENSORS.items() if column in main.columns},
-        limits=_limits(main),
+        rails=(Rail(name, watts, "total"),),
+        total_w=watts,
+        total_source=message("the board of the GPU, not the machine around it"),
+        has_total=True,
+        loads={key: _values(kept, column) / 100 for key, column in _LOADS.items() if column in kept.columns},
+        clocks_hz=_clocks(kept),
+        temperatures_c={key: _values(kept, column) for key, column in _SENSORS.items() if column in kept.columns},
+        limits=_limits(kept),
         # utilization.gpu is a mean of up to a second, so its edges are late; power is not.
         edge_load="power",
     )
+    index, uuid, bus = (_first(part, names) for names in (("index",), _UUIDS, _BUSES))
+    return Board(name, int(index) if index and index.isdecimal() else None, gpu_uuid(uuid), pci_bus_id(bus), log)
 
 
-def _rails(
-    parts: list[pl.DataFrame], main: pl.DataFrame, moment: Int64, who: str | None
-) -> tuple[tuple[Rail, ...], Float64]:
-    own = main["_power"].to_numpy()
-    found = [(_name(main, who), own)]
-    for part in parts[1:]:
-        order = np.argsort(part["_time"].to_numpy(), kind="stable")
-        times, watts = part["_time"].to_numpy()[order], part["_power"].to_numpy()[order]
-        found.append((_name(part, who), np.interp(moment.astype(np.float64), times.astype(np.float64), watts)))
-    role = "total" if len(found) == 1 else "part"
-    rails = tuple(Rail(name, watts, "total" if role == "total" else "part") for name, watts in sorted(found))
-    return rails, np.asarray(np.sum([rail.watts for rail in rails], axis=0), np.float64)
+def _first(part: pl.DataFrame, names: tuple[str, ...]) -> str | None:
+    """Return what the first record of a GPU has in the first of some columns."""
+    column = next((name for name in names if name in part.columns), None)
+    return part[column][0] if column is not None else None
 
 
 def _name(part: pl.DataFrame, who: str | None) -> str:
-    return f"GPU {part[who][0]}" if who in ("index", "uuid", "gpu_uuid", "pci.bus_id", "gpu_bus_id") else "GPU"
+    return f"GPU {part[who][0]}" if who is not None and who != "name" else "GPU"
 
 
-def _notes(power: str, left_out: int, gpus: int) -> list[Message]:
+def _notes(power: str, left_out: int) -> list[Message]:
     notes = []
     if left_out:
-        notes.append(message("{count:,} lines are no records of nvidia-smi and were left out", count=left_out))
+        one = message("1 line is no record of nvidia-smi and was left out")
+        many = message("{count:,} lines are no records of nvidia-smi and were left out", count=left_out)
+        notes.append(one_or_many(left_out, one, many))
     if power != _INSTANT:
         notes.append(
             message(
@@ -153,8 +150,6 @@ def _notes(power: str, left_out: int, gpus: int) -> list[Message]:
                 column=power,
             )
         )
-    if gpus > 1:
-        notes.append(message("loads, clocks and temperatures are those of the GPU with most records"))
     return notes
 
 

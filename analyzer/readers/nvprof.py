@@ -21,7 +21,7 @@ import polars as pl
 from nitro.errors import InputError
 
 from ..hardware import integrated_memory_bandwidth
-from ..message import message
+from ..message import message, one_or_many
 from ..nvtx import PUSH_POP, START_END
 from ..profile import Profile
 from ..reader import Head, Reader
@@ -165,21 +165,24 @@ class _Reader:
     def _notes(self) -> tuple[str, ...]:
         notes = list(self._file.notes)
         if self._left_out:
-            notes.append(
-                message(
-                    "{count:,} records without a start or an end were left out: nvprof had not seen them finish.",
-                    count=self._left_out,
-                )
+            one = message("1 record without a start or an end was left out: nvprof had not seen it finish.")
+            many = message(
+                "{count:,} records without a start or an end were left out: nvprof had not seen them finish.",
+                count=self._left_out,
             )
+            notes.append(one_or_many(self._left_out, one, many))
         counted = self._count("METRIC") + self._count("EVENT")
         if counted:
-            notes.append(
-                message(
-                    "{count:,} values of metrics and events are in the file by number and without their names; give "
-                    "the CSV of `nvprof --csv --metrics all PROGRAM` beside it.",
-                    count=counted,
-                )
+            one = message(
+                "1 value of metrics and events is in the file by number and without its name; give the CSV of `nvprof "
+                "--csv --metrics all PROGRAM` beside it."
             )
+            many = message(
+                "{count:,} values of metrics and events are in the file by number and without their names; give "
+                "the CSV of `nvprof --csv --metrics all PROGRAM` beside it.",
+                count=counted,
+            )
+            notes.append(one_or_many(counted, one, many))
         if self._count("UNIFIED_MEMORY_COUNTER"):
             notes.append(message("Counters of unified memory are in the file and were not read."))
         return tuple(notes)

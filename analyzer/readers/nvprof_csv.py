@@ -17,7 +17,7 @@ import polars as pl
 from nitro.errors import InputError
 
 from ..counters import LAUNCH_COLUMNS, SHAPE, VALUE_COLUMNS, KernelCounters
-from ..message import message
+from ..message import message, one_or_many
 from ..reader import Head, Reader
 from ..trace import Source
 from ._contract import file_name
@@ -61,7 +61,8 @@ def read(path: Path) -> KernelCounters:
         name = demangled(kernel)
         facts = {"launch": number, "name": name, "function_name": function_name(name), "compute_capability": None}
         launches.append(facts | {"device_name": _DEVICE_NUMBER.sub("", device)} | dict.fromkeys(SHAPE))
-    note = message("{count:,} rows without a value were left out.", count=left_out)
+    one = message("1 row without a value was left out.")
+    note = one_or_many(left_out, one, message("{count:,} rows without a value were left out.", count=left_out))
     return KernelCounters(
         source=Source(
             file_name=file_name(path.name), format=FORMAT, size_bytes=path.stat().st_size, tool="NVIDIA nvprof"

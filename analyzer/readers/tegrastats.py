@@ -29,7 +29,7 @@ from nitro.errors import InputError
 
 from ..clock import SECOND_NS, Float64
 from ..intervals import Int64
-from ..message import Message, message
+from ..message import Message, message, one_or_many
 from ..power_log import PowerLog, rails_of
 from ..reader import Head, Reader
 from ..trace import Source
@@ -150,14 +150,18 @@ def read(path: Path) -> PowerLog:
 def _notes(columns: _Columns, without_power: int) -> list[Message]:
     notes = []
     if columns.left_out:
-        text = message(
+        line = columns.first_left_out
+        one = message("1 line is not of tegrastats and was left out ({line!r})", line=line)
+        many = message(
             "{count:,} lines are not of tegrastats and were left out (the first: {line!r})",
             count=columns.left_out,
-            line=columns.first_left_out,
+            line=line,
         )
-        notes.append(text)
+        notes.append(one_or_many(columns.left_out, one, many))
     if without_power:
-        notes.append(message("{count:,} lines are cut before their power rails and were left out", count=without_power))
+        one = message("1 line is cut before its power rails and was left out")
+        many = message("{count:,} lines are cut before their power rails and were left out", count=without_power)
+        notes.append(one_or_many(without_power, one, many))
     return notes
 
 
@@ -347,7 +351,8 @@ def _times(columns: _Columns, order: slice | Int64, good: np.ndarray, notes: lis
         found = log_times(stamps[known], resolution, "utc" if kind == "utc" else "local")
         lost = len(stamps) - len(rows)
         if lost:
-            notes.append(message("{count:,} lines without a stamp were left out", count=lost))
+            one = message("1 line without a stamp was left out")
+            notes.append(one_or_many(lost, one, message("{count:,} lines without a stamp were left out", count=lost)))
         return LogTimes(found.times_ns, rows[found.rows], found.clock, found.notes)
     return counted_times(len(epoch), DEFAULT_INTERVAL_NS)
 

@@ -16,7 +16,7 @@ import polars as pl
 from nitro.errors import InputError
 
 from ..layers import LAYER_PROFILE_COLUMNS, LayerProfile
-from ..message import message
+from ..message import message, one_or_many
 from ..reader import Head, Reader
 from ..trace import Source
 from ._contract import file_name
@@ -54,7 +54,8 @@ def read(path: Path) -> LayerProfile:
     if not layers:
         raise InputError(f"{path}: no layer of TensorRT; make the file with `trtexec --exportProfile=layers.json`.")
     left_out = len(entries) - len(layers) - (iterations is not None)
-    note = message("{count:,} entries were no layers and were left out.", count=left_out)
+    one = message("1 entry was no layer and was left out.")
+    note = one_or_many(left_out, one, message("{count:,} entries were no layers and were left out.", count=left_out))
     return LayerProfile(
         source=Source(file_name=file_name(path.name), format=FORMAT, size_bytes=path.stat().st_size, tool="TensorRT"),
         records=len(layers),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from nitro.analyzer.checks import Baseline, Check, Judgement, Trend
 from nitro.analyzer.checks.gate import STATUSES
 from nitro.analyzer.compare.comparability import Reason
-from nitro.analyzer.message import joined, message
+from nitro.analyzer.message import joined, message, one_or_many
 
 from .. import numbers
 from ..blocks import Block, Column, KeyValues, Paragraph, Points, Table
@@ -45,10 +45,14 @@ def check_report(check: Check) -> Report:
 
 
 def _subtitle(check: Check) -> str:
-    runs = message("{count} runs", count=len(check.runs)) if len(check.runs) > 1 else message("1 run")
+    runs = _runs(len(check.runs))
     if check.baseline is None:
         return message("{runs}, no baseline", runs=runs)
     return message("{runs}, baseline {name}", runs=runs, name=check.baseline)
+
+
+def _runs(count: int) -> str:
+    return one_or_many(count, message("1 run"), message("{count} runs", count=count))
 
 
 def _limits(ordered: Sequence[Judgement]) -> Block:
@@ -133,7 +137,7 @@ def baseline_report(baseline: Baseline) -> Report:
         FilledSection("machine", message("Newest entry"), (KeyValues(tuple(machine)),)),
     ]
     count = len(baseline.entries)
-    subtitle = message("{count} entries", count=count) if count > 1 else message("1 entry")
+    subtitle = one_or_many(count, message("1 entry"), message("{count} entries", count=count))
     return _report(message("Baseline {name}", name=baseline.name), subtitle, sections, newest.nitro_version)
 
 
@@ -148,9 +152,7 @@ def trend_report(trends: Sequence[Trend]) -> Report:
     for trend in trends:
         by_gpu[trend.gpu] = max(len(trend.points), by_gpu.get(trend.gpu, 0))
     runs = sum(by_gpu.values())
-    return _report(
-        message("Trend of {name}", name=trends[0].baseline), message("{count} runs", count=runs), sections, None
-    )
+    return _report(message("Trend of {name}", name=trends[0].baseline), _runs(runs), sections, None)
 
 
 def _trend_title(trend: Trend, *, with_gpu: bool) -> str:
@@ -184,7 +186,11 @@ def _trend_blocks(trend: Trend) -> Iterator[Block]:
             Column(message("to the run before")),
         ),
         rows=tuple(_trend_rows(trend))[-12:],
-        note=message("the last {count} runs", count=min(len(trend.points), 12)),
+        note=one_or_many(
+            len(trend.points),
+            message("the only run"),
+            message("the last {count} runs", count=min(len(trend.points), 12)),
+        ),
     )
     if trend.note:
         yield Paragraph(trend.note)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from nitro.analyzer.checks import Check, Judgement
 from nitro.analyzer.checks.gate import Status
 from nitro.analyzer.compare.statistics import Effect, verdict_of, verdict_sentence
-from nitro.analyzer.message import joined, message
+from nitro.analyzer.message import joined, message, one_or_many
 
 from .. import numbers
 
@@ -133,7 +133,9 @@ def _absolute(judgement: Judgement) -> str:
         beyond = sum(each < limit for each in judgement.values)
     if len(judgement.values) > 1:
         runs = len(judgement.values)
-        parts.append(message("median of {runs} runs, {beyond} of which do not keep it", runs=runs, beyond=beyond))
+        one = message("median of {runs} runs, 1 of which does not keep it", runs=runs)
+        many = message("median of {runs} runs, {beyond} of which do not keep it", runs=runs, beyond=beyond)
+        parts.append(one_or_many(beyond, one, many))
     return joined("; ", parts)
 
 

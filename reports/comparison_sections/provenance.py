@@ -12,6 +12,7 @@ from nitro.analyzer.message import joined, message
 from .. import numbers
 from ..blocks import Block, Column, KeyValues, Table
 from ..comparison import ComparisonSection
+from ..sections.provenance import records_text
 
 _SIDES = (message("before"), message("after"))
 
@@ -58,10 +59,8 @@ def build(comparison: Comparison, is_document: bool) -> tuple[Block, ...]:  # no
 def _beside(entry: Mapping[str, Any]) -> str:
     """Return what lay beside a trace, and how it was placed on its clock."""
     source, placement = entry["source"], entry["placement"]
-    text = message(
-        "{file}, {format}, {records} records", file=source["file_name"], format=source["format"],
-        records=numbers.count(entry["records"]),
-    )  # fmt: skip
+    records = records_text(entry["records"])
+    text = message("{file}, {format}, {records}", file=source["file_name"], format=source["format"], records=records)
     if placement is None:
         return joined("; ", (text, *entry["notes"]))
     placed = message(

@@ -7,7 +7,7 @@ from typing import Any
 
 from nitro.analyzer.causes import Cause
 from nitro.analyzer.compare import Comparison, DeviceComparison, Step, Waterfall
-from nitro.analyzer.message import message
+from nitro.analyzer.message import message, one_or_many
 
 from .. import comparison_numbers
 from ..blocks import Block, Column, Figure, Paragraph, Table
@@ -101,7 +101,8 @@ def _figure(device: DeviceComparison) -> Figure:
     bars = [(step.title, step.key, step.delta) for step in steps]
     if rest:
         delta = sum((step.delta for step in rest), Fraction(0))
-        bars.append((message("{count} smaller steps", count=len(rest)), "others", delta))
+        smaller = one_or_many(len(rest), message("1 smaller step"), message("{count} smaller steps", count=len(rest)))
+        bars.append((smaller, "others", delta))
     for title, key, delta in bars:
         values.append(_bar(title, key, level, level + delta, delta, unit))
         level += delta

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from nitro.analyzer import Analysis, Device
-from nitro.analyzer.message import joined, message
+from nitro.analyzer.message import joined, message, one_or_many
+from nitro.analyzer.power_log import PowerLog
 
 from .. import numbers
 from ..blocks import Block, KeyValues
@@ -35,6 +36,8 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
         facts.append(message("CUDA graphs traced by {level}", level=options["cuda_graph_trace"].lower()))
     facts += [text for name, text in _RECORDED.items() if name in capture.recorded]
     rows.append((message("Capture"), joined(_BETWEEN, facts) if facts else message("no facts in the export")))
+    logs = (placed.evidence for placed in analysis.evidence if isinstance(placed.evidence, PowerLog))
+    rows += [(message("Power log"), log.choice) for log in logs if log.choice]
     rows += [(message("Note"), note) for note in analysis.notes]
     return (KeyValues(tuple(rows)),)
 
@@ -46,7 +49,7 @@ def _device(device: Device) -> str:
     if device.compute_capability:
         facts.append(message("compute capability {version}", version=device.compute_capability))
     if device.sm_count:
-        facts.append(message("{count} SMs", count=device.sm_count))
+        facts.append(one_or_many(device.sm_count, message("1 SM"), message("{count} SMs", count=device.sm_count)))
     if device.sm_clock_hz:
         facts.append(message("up to {clock}", clock=numbers.rate(device.sm_clock_hz, "Hz")))
     if device.memory_bytes:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nitro.analyzer import Analysis
-from nitro.analyzer.message import message
+from nitro.analyzer.message import message, one_or_many
 
 from .. import figures, numbers
 from ..blocks import Block, Column, Figure, KeyValues, Table
@@ -52,7 +52,9 @@ def _facts(analysis: Analysis, rate: float) -> tuple[tuple[str, str], ...]:
         facts.append((message("Throughput"), message("{number} items/s", number=numbers.significant(throughput))))
     launches = analysis.find("launches_per_iteration")
     if launches is not None:
-        text = message("{count} API calls with GPU work per iteration", count=numbers.count(launches.value))
+        one = message("1 API call with GPU work per iteration")
+        many = message("{count} API calls with GPU work per iteration", count=numbers.count(launches.value))
+        text = one_or_many(launches.value, one, many)
         facts.append((message("Launches"), text))
     jitter, outliers = analysis.value("iteration_jitter"), analysis.find("iteration_outliers")
     if jitter is not None:

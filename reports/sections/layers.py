@@ -51,42 +51,57 @@ def _bottlenecks(frame: pl.DataFrame, source: str, number: int) -> Table:
     own = frame.filter(pl.col("self_ns") > 0).sort("self_ns", "path", descending=[True, False])
     has_counters = own["bound"].null_count() < len(own)
     has_kinds = own["kind"].n_unique() > 1
-    kept = own.head(_ROWS_KEPT)
     whole = int(frame["self_ns"].sum()) or 1
-    rows = []
-    for row in kept.iter_rows(named=True):
-        each = row["self_ns"] / row["count"] if row["count"] else None
-        cells: list[str] = [
-            numbers.percent(row["self_ns"] / whole),
-            numbers.duration(row["self_ns"]),
-            numbers.count(row["count"]),
-            numbers.duration(each),
-            numbers.count(row["self_launches"]),
-        ]
-        if has_counters:
-            cells += [
-                numbers.percent(row["sm_active_ratio"]),
-                numbers.percent(row["tensor_active_ratio"]),
-                BOUNDS.get(row["bound"], numbers.MISSING),
-            ]
-        kernel = _cut(kernel_label(row["kernel"])) if row["kernel"] else numbers.MISSING
-        kinds = (KINDS[row["kind"]],) if has_kinds else ()
-        rows.append((*cells, *kinds, _placed_name(row), kernel))
-    counters = (
-        (Column(message("SM")), Column(message("tensor")), Column(message("held by"), "left")) if has_counters else ()
+    rows = tuple(
+        _bottleneck(row, whole, has_counters=has_counters, has_kinds=has_kinds)
+        for row in own.head(_ROWS_KEPT).iter_rows(named=True)
     )
-    columns = (
+    columns = _bottleneck_columns(has_counters=has_counters, has_kinds=has_kinds)
+    note = _note_on_bottlenecks(source, has_counters=has_counters)
+    name = "layers" if number == 0 else f"layers-{number}"
+    return Table(columns, rows, note, message("Layers by GPU time of their own"), name, shown=_SHOWN)
+
+
+def _bottleneck(row: dict[str, Any], whole_ns: int, *, has_counters: bool, has_kinds: bool) -> tuple[str, ...]:
+    """Return the cells of a layer, in the order of `_bottleneck_columns`."""
+    each = row["self_ns"] / row["count"] if row["count"] else None
+    cells: list[str] = [
+        numbers.percent(row["self_ns"] / whole_ns),
+        numbers.duration(row["self_ns"]),
+        numbers.count(row["count"]),
+        numbers.duration(each),
+        numbers.count(row["self_launches"]),
+    ]
+    if has_counters:
+        cells += [
+            numbers.percent(row["sm_active_ratio"]),
+            numbers.percent(row["tensor_active_ratio"]),
+            BOUNDS.get(row["bound"], numbers.MISSING),
+        ]
+    if has_kinds:
+        cells.append(KINDS[row["kind"]])
+    kernel = _cut(kernel_label(row["kernel"])) if row["kernel"] else numbers.MISSING
+    return (*cells, _placed_name(row), kernel)
+
+
+def _bottleneck_columns(*, has_counters: bool, has_kinds: bool) -> tuple[Column, ...]:
+    columns = [
         Column(message("share")),
         Column(message("own time")),
         Column(message("count")),
         Column(message("each")),
         Column(message("launches")),
-        *counters,
-        *((Column(message("kind"), "left"),) if has_kinds else ()),
-        Column(message("layer"), "left", flexible=True, is_name=True),
-        Column(message("longest kernel"), "left", flexible=True, is_name=True),
-    )
-    note: str = message(
+    ]
+    if has_counters:
+        columns += [Column(message("SM")), Column(message("tensor")), Column(message("held by"), "left")]
+    if has_kinds:
+        columns.append(Column(message("kind"), "left"))
+    names = (message("layer"), message("longest kernel"))
+    return (*columns, *(Column(name, "left", flexible=True, is_name=True) for name in names))
+
+
+def _note_on_bottlenecks(source: str, *, has_counters: bool) -> str:
+    note = message(
         "Own time: GPU work whose launch call lies in the layer and in no layer inside it; the shares add up to all "
         "work that was launched in layers."
     )
@@ -97,8 +112,7 @@ def _bottlenecks(frame: pl.DataFrame, source: str, number: int) -> Table:
         )
     if source != THE_TRACE:
         note = message("{note} From {file}, another run of the program.", note=note, file=source)
-    name = "layers" if number == 0 else f"layers-{number}"
-    return Table(columns, tuple(rows), note, message("Layers by GPU time of their own"), name, shown=_SHOWN)
+    return note
 
 
 def _energy(analysis: Analysis, frame: pl.DataFrame) -> list[Block]:

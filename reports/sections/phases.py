@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from nitro.analyzer import Analysis
-from nitro.analyzer.message import message
+from nitro.analyzer.message import message, one_or_many
 from nitro.analyzer.nvtx import PATH_SEPARATOR
 
 from .. import figures, numbers
@@ -71,7 +71,9 @@ def _table(frame: pl.DataFrame, *, is_inside: bool) -> Table:
         "it launched, which may run after the range has ended."
     )
     if more > 0:
-        note = message("{note} {count:,} more ranges are in the JSON and CSV output.", note=note, count=more)
+        one = message("{note} 1 more range is in the JSON and CSV output.", note=note)
+        many = message("{note} {count:,} more ranges are in the JSON and CSV output.", note=note, count=more)
+        note = one_or_many(more, one, many)
     title = message("NVTX phases of the window") if is_inside else message("NVTX phases outside the window")
     name = "nvtx-phases" if is_inside else "nvtx-phases-outside"
     columns = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 from nitro.analyzer import Analysis, Evidence, Placed
-from nitro.analyzer.message import joined, message
+from nitro.analyzer.message import joined, message, one_or_many
 
 from .. import numbers
 from ..blocks import Block, KeyValues
@@ -42,14 +42,19 @@ def _evidence(placed: Placed[Evidence]) -> str:
     """Return which file lay beside the trace, how much of it was used, and what its reader noted."""
     evidence = placed.evidence
     text: str = message(
-        "{file} ({format}): {records} records, {left_out} left out",
+        "{file} ({format}): {records}, {left_out} left out",
         file=evidence.source.file_name,
         format=evidence.source.format,
-        records=numbers.count(evidence.records),
+        records=records_text(evidence.records),
         left_out=numbers.count(evidence.left_out),
     )
     digest = [f"SHA-256 {evidence.source.sha256}"] if evidence.source.sha256 is not None else []
     return joined("; ", (text, *evidence.notes, *digest))
+
+
+def records_text(count: int) -> str:
+    """Return how many records a file has."""
+    return one_or_many(count, message("1 record"), message("{count} records", count=numbers.count(count)))
 
 
 SECTION = Section("provenance", message("Provenance"), 92, build, for_documents=True)

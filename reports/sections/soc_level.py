@@ -166,7 +166,7 @@ def _clock(analysis: Analysis) -> list[tuple[str, str]]:
             shift=numbers.duration(placement.shift_ns),
         )
         counts = message(
-            "{records} records read, {left_out} lines left out",
+            "records read: {records}, lines left out: {left_out}",
             records=numbers.count(placed.evidence.records),
             left_out=numbers.count(placed.evidence.left_out),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nitro.analyzer import Analysis
 from nitro.analyzer.causes import TEXTS, Cause
-from nitro.analyzer.message import Message, message
+from nitro.analyzer.message import Message, message, one_or_many
 
 from .. import numbers
 from ..blocks import Block, KeyFigure, KeyFigures, Paragraph
@@ -137,8 +137,9 @@ def _pace(analysis: Analysis, device_id: int) -> KeyFigure:
         parts = analysis.parts(metric)
         if "p50" in parts:
             p99 = numbers.duration(parts["p99"].value if "p99" in parts else None)
-            count = numbers.count(parts["p50"].count)
-            note = message("p99 {p99}, {count} samples", p99=p99, count=count)
+            count = parts["p50"].count or 0
+            one = message("p99 {p99}, 1 sample", p99=p99)
+            note = one_or_many(count, one, message("p99 {p99}, {count} samples", p99=p99, count=numbers.count(count)))
             return KeyFigure(label, numbers.duration(parts["p50"].value), note)
     note = message("no repeated iterations found")
     return KeyFigure(message("Window"), numbers.duration(analysis.value("window", device_id)), note)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nitro.analyzer import Analysis
-from nitro.analyzer.message import capitalised, joined, message
+from nitro.analyzer.message import capitalised, joined, message, one_or_many
 
 from .. import numbers
 from ..blocks import Block, KeyValues
@@ -26,13 +26,13 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
         several = f" (GPU {device.device_id})" if len(analysis.devices) > 1 else ""
         start, end = (numbers.seconds(edge) for edge in window.of_device(device.device_id))
         where = message("{length}, from {start} to {end}", length=numbers.duration(length), start=start, end=end)
-        whole = message(
-            "GPU busy {busy} of {span} ({share}), {count} operations",
-            busy=numbers.duration(busy.value),
-            span=numbers.duration(span),
-            share=numbers.percent(busy.value / span) if span else numbers.MISSING,
-            count=numbers.count(busy.count),
+        share = numbers.percent(busy.value / span) if span else numbers.MISSING
+        facts = {"busy": numbers.duration(busy.value), "span": numbers.duration(span), "share": share}
+        one = message("GPU busy {busy} of {span} ({share}), 1 operation", **facts)
+        many = message(
+            "GPU busy {busy} of {span} ({share}), {count} operations", count=numbers.count(busy.count), **facts
         )
+        whole = one_or_many(busy.count or 0, one, many)
         rows.append((message("Window{several}", several=several), where))
         rows.append((message("Whole capture{several}", several=several), whole))
     rows.insert(min(1, len(rows)), (message("Why"), capitalised(window.reason)))

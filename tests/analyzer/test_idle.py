@@ -26,14 +26,20 @@ from idle_by_definition import CONTEXT_START, RESTORE_START, SAVE_END, busy_ns, 
 from nitro.analyzer import Trace, analyze
 from nitro.analyzer.causes import Cause
 from nitro.analyzer.idle import IdleAttribution, gaps_of
+from nitro.analyzer.metric import Measurement
+from nitro.analyzer.metrics.gpu_idle import METRIC as GPU_IDLE
 from nitro.analyzer.threads import ThreadActivity
 from nitro.analyzer.view import Scope, View
 
 
 def causes(built: Trace, low: int, high: int, device_id: int = 0) -> dict[str, int]:
     """Idle ns by cause in a window, without causes of 0 ns."""
-    parts = analyze(built, since_ns=low, until_ns=high).parts("gpu_idle_by_cause", device_id)
-    return {by: int(part.value) for by, part in parts.items()}
+    found = GPU_IDLE.results(View(built, Scope(since_ns=low, until_ns=high)))
+    return {
+        str(part.by): int(part.value)
+        for part in found
+        if isinstance(part, Measurement) and (part.metric, part.device_id) == ("gpu_idle_by_cause", device_id)
+    }
 
 
 def cause_of_each_ns(built: Trace, low: int, high: int, device_id: int = 0) -> dict[int, str]:
@@ -302,73 +308,91 @@ OTHER_CALLS = (
 )
 
 
+# Strategies are made once, which takes longer than to draw from them.
+SHORT, COIN, ONE_IN_TEN = st.integers(0, 5), st.booleans(), st.integers(0, 9)
+TIDS, DEVICES, STREAMS = st.sampled_from(THREADS), st.sampled_from([0, 0, 0, 1]), st.integers(7, 8)
+CORRELATIONS, LAUNCH_NAMES = st.sampled_from([*range(1, 8), 0]), st.sampled_from(LAUNCHES)
+INNER, QUEUE, FIRST_OR_SECOND = st.integers(0, 2), st.integers(0, 15), st.integers(0, 1)
+TABLES_OF_OPERATIONS = st.sampled_from(OPERATION_TABLES)
+
+
 @st.composite
 def launches(draw: st.DrawFn) -> tuple[str, Row, list[Row]]:
     """An operation, the table it belongs to, and its calls: a runtime call, a driver call in it, or none."""
-    tid, correlation_id = draw(st.sampled_from(THREADS)), draw(st.sampled_from([*range(1, 8), 0]))
+    tid, correlation_id = draw(TIDS), draw(CORRELATIONS)
     start = draw(TIMES) - 6
-    end = start + draw(st.integers(0, 5))
-    calls = [call(start, end, draw(st.sampled_from(LAUNCHES)), correlation_id=correlation_id, tid=tid)]
-    if draw(st.booleans()):
-        inner = call(start + draw(st.integers(0, 2)), end, "cuLaunchKernel", correlation_id=correlation_id, tid=tid)
-        calls.insert(draw(st.integers(0, 1)), inner)
-    begin = start + draw(st.integers(0, 15))
+    end = start + draw(SHORT)
+    calls = [call(start, end, draw(LAUNCH_NAMES), correlation_id=correlation_id, tid=tid)]
+    if draw(COIN):
+        inner = call(start + draw(INNER), end, "cuLaunchKernel", correlation_id=correlation_id, tid=tid)
+        calls.insert(draw(FIRST_OR_SECOND), inner)
+    begin = start + draw(QUEUE)
     launched = operation(
         begin,
-        begin + draw(st.integers(0, 5)),
+        begin + draw(SHORT),
         correlation_id=correlation_id,
-        device_id=draw(st.sampled_from([0, 0, 0, 1])),
-        stream_id=draw(st.integers(7, 8)),
+        device_id=draw(DEVICES),
+        stream_id=draw(STREAMS),
         global_pid=tid & ~0xFFFFFF,
     )
-    return draw(st.sampled_from(OPERATION_TABLES)), launched, calls if draw(st.integers(0, 9)) else []
+    return draw(TABLES_OF_OPERATIONS), launched, calls if draw(ONE_IN_TEN) else []
 
 
-@st.composite
-def thread_rows(draw: st.DrawFn) -> Row:
-    start = draw(TIMES) - 6
-    return on_thread(start, start + draw(st.integers(0, 12)), tid=draw(st.sampled_from(THREADS)))
+def _maybe(rows: st.SearchStrategy[Row], most: int) -> st.SearchStrategy[list[Row] | None]:
+    return st.none() | st.lists(rows, max_size=most)
+
+
+SPANS = st.builds(
+    lambda time, length, tid: on_thread(time - 6, time - 6 + length, tid=tid), TIMES, st.integers(0, 12), TIDS
+)
+EXTRA_CALLS = st.lists(
+    st.builds(
+        lambda row, name: call(row["start_ns"], row["end_ns"], name, tid=row["global_tid"]),
+        SPANS,
+        st.sampled_from(OTHER_CALLS),
+    ),
+    max_size=8,
+)
+WAITS = st.builds(
+    lambda time, kind, stream: operation(time - 6, time - 6, sync_type=kind, stream_id=stream),
+    TIMES,
+    st.sampled_from([1, 2, 2, 2]),
+    STREAMS,
+)
+SWITCHES = st.builds(
+    lambda time, tag, pid, device_id: context_switch(time - 6, tag, pid, device_id=device_id),
+    TIMES,
+    st.sampled_from([1, SAVE_END, SAVE_END, RESTORE_START, CONTEXT_START]),
+    st.sampled_from([100, 100, 200]),
+    DEVICES,
+)
+OVERHEADS = st.builds(lambda row, kind: row | {"overhead_type": kind}, SPANS, st.integers(1, 7))
+LAUNCHED = st.lists(launches(), min_size=1, max_size=7)
+OTHER_TABLES = st.fixed_dictionaries(
+    {
+        "os_calls": _maybe(SPANS, 4),
+        "synchronizations": _maybe(WAITS, 6),
+        "profiler_overheads": _maybe(SPANS, 2),
+        "cuda_overheads": _maybe(OVERHEADS, 2),
+        "context_switches": _maybe(SWITCHES, 6),
+        "sched_events": _maybe(st.builds(scheduled, TIMES, COIN, TIDS), 6),
+    }
+)
 
 
 @st.composite
 def traces(draw: st.DrawFn) -> Trace:
-    def maybe(rows: st.SearchStrategy[Row], most: int) -> list[Row] | None:
-        return draw(st.none() | st.lists(rows, max_size=most))
-
-    made = draw(st.lists(launches(), min_size=1, max_size=7))
-    extra = st.builds(
-        lambda row, name: call(row["start_ns"], row["end_ns"], name, tid=row["global_tid"]),
-        thread_rows(),
-        st.sampled_from(OTHER_CALLS),
-    )
-    calls = [row for _, _, own in made for row in own] + draw(st.lists(extra, max_size=8))
-    waits = st.builds(
-        lambda time, kind, stream: operation(time - 6, time - 6, sync_type=kind, stream_id=stream),
-        TIMES,
-        st.sampled_from([1, 2, 2, 2]),
-        st.integers(7, 8),
-    )
-    switches = st.builds(
-        lambda time, tag, pid, device_id: context_switch(time - 6, tag, pid, device_id=device_id),
-        TIMES,
-        st.sampled_from([1, SAVE_END, SAVE_END, RESTORE_START, CONTEXT_START]),
-        st.sampled_from([100, 100, 200]),
-        st.sampled_from([0, 0, 0, 1]),
-    )
-    overheads = st.builds(lambda row, kind: row | {"overhead_type": kind}, thread_rows(), st.integers(1, 7))
+    made = draw(LAUNCHED)
+    calls = [row for _, _, own in made for row in own] + draw(EXTRA_CALLS)
     rows = {name: [row for table, row, _ in made if table == name] or None for name in OPERATION_TABLES}
+    others: dict[str, Any] = draw(OTHER_TABLES)
     return trace(
         kernels=rows["kernels"],
         graph_launches=rows["graph_launches"],
         memcpys=rows["memcpys"],
         memsets=rows["memsets"],
-        api_calls=calls if draw(st.integers(0, 9)) else None,
-        os_calls=maybe(thread_rows(), 4),
-        synchronizations=maybe(waits, 6),
-        profiler_overheads=maybe(thread_rows(), 2),
-        cuda_overheads=maybe(overheads, 2),
-        context_switches=maybe(switches, 6),
-        sched_events=maybe(st.builds(scheduled, TIMES, st.booleans(), st.sampled_from(THREADS)), 6),
+        api_calls=calls if draw(ONE_IN_TEN) else None,
+        **others,
     )
 
 

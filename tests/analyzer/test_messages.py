@@ -23,9 +23,9 @@ from nitro.analyzer.analysis import all_metrics, all_rules
 from nitro.analyzer.causes import TEXTS, Cause
 from nitro.analyzer.glossary import entries
 from nitro.analyzer.hardware import BOARDS, integrated_memory_bandwidth
+from nitro.analyzer.kernel_names import NAME_LOST
 from nitro.analyzer.message import Message, capitalised, joined, message, say
 from nitro.analyzer.metrics.copies import COPY_KINDS, MEMORY_KINDS
-from nitro.analyzer.metrics.kernels import NAME_LOST
 from nitro.analyzer.nvtx import PATH_SEPARATOR, UNNAMED, family_of, ranges_of
 from nitro.analyzer.occupancy import LIMITERS
 from nitro.analyzer.synthetic import write_nsys_sqlite

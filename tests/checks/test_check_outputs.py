@@ -184,7 +184,7 @@ class TestText:
 
     def test_of_several_runs_it_tells_how_many_did_not_keep_the_limit(self) -> None:
         made = check(runs(PERIOD, [9e6, 11e6, 9e6]), [budget("iteration_period", by="p50", max="10 ms")], day=DAY)
-        assert sentence(made.judgements[0]).endswith("median of 3 runs, 1 of which do not keep it")
+        assert sentence(made.judgements[0]).endswith("median of 3 runs, 1 of which does not keep it")
 
     def test_ticks_run_from_the_lowest_to_the_highest(self) -> None:
         assert spark([1, 2, 3, 4, 5, 6, 7, 8]) == "▁▂▃▄▅▆▇█"

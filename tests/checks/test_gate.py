@@ -272,6 +272,74 @@ class TestAgainstABaseline:
         assert (statuses(made), made.exit_code) == (["not_measured"], 3)
 
 
+class TestBounds:
+    """Energies that a log may be off by 3 %: 5 % and less may be no change, 10 % is one."""
+
+    ENERGY = Key("energy_per_item")
+
+    def judged(self, share: float, *, bounds: tuple[float, float] = (0.03, 0.03), **entry: object) -> Check:
+        before, now = (
+            [
+                run({self.ENERGY: value}, errors={self.ENERGY: value * bound} if bound else {})
+                for value in around(middle, spread=0.001)
+            ]
+            for middle, bound in zip((10.0, 10.0 * (1 + share)), bounds, strict=True)
+        )
+        limits = [budget("energy_per_item", max_regression="2 %")]
+        return check(now, limits, day=DAY, baseline=baseline(before, **entry))
+
+    @pytest.mark.parametrize(("share", "status"), [(0.05, "inconclusive"), (0.1, "fail"), (-0.1, "pass")])
+    def test_a_change_within_the_bounds_is_no_regression(self, share: float, status: str) -> None:
+        (judgement,) = self.judged(share).judgements
+        assert judgement.status == status
+        assert isinstance(judgement.effect, Effect)
+        assert judgement.effect.measurement_error == pytest.approx((0.03, 0.03))
+        told = "cannot be told from what the measurement may be off by, 3 % before and 3 % after"
+        assert (told in sentence(judgement)) == (status == "inconclusive")
+
+    def test_without_bounds_the_same_change_is_one(self) -> None:
+        made = self.judged(0.05, bounds=(0.0, 0.0))
+        assert statuses(made) == ["fail"]
+        assert not made.reasons
+
+    @pytest.mark.parametrize(("share", "status"), [(-0.04, "inconclusive"), (-0.07, "pass")])
+    def test_what_may_be_worse_within_the_bounds_does_not_simply_pass(self, share: float, status: str) -> None:
+        """4 % less, and off by 3 % on both sides, may be 2 % more; 7 % less may not."""
+        before, now = (
+            [run({self.ENERGY: value}, errors={self.ENERGY: value * 0.03}) for value in around(middle, spread=0.001)]
+            for middle in (10.0, 10.0 * (1 + share))
+        )
+        limits = [budget("energy_per_item", max_regression="1 %")]
+        assert statuses(check(now, limits, day=DAY, baseline=baseline(before))) == [status]
+
+    def test_an_entry_from_before_bounds_were_kept_counts_and_is_noted_once(self) -> None:
+        made = self.judged(0.05, bounds=(0.0, 0.03), has_bounds=False)
+        (judgement,) = made.judgements
+        assert isinstance(judgement.effect, Effect)
+        assert judgement.effect.measurement_error == pytest.approx((0.0, 0.03))
+        assert judgement.status == "inconclusive"
+        (reason,) = made.reasons
+        assert (reason.level, reason.key) == ("warn", "capture")
+        assert "entry 1 of the baseline was kept without what its energy may be off by" in reason.text
+
+    def test_nothing_is_noted_where_no_energy_is_judged(self) -> None:
+        held_against = baseline(runs(PERIOD, around(10 * MS)), has_bounds=False)
+        made = check(runs(PERIOD, around(10 * MS)), [period(max_regression="3 %")], day=DAY, baseline=held_against)
+        assert not made.reasons
+
+    def test_a_total_of_an_iteration_has_the_bound_of_the_window_as_a_share(self) -> None:
+        total = Key("energy")
+        before, now = (
+            [run({total: value}, errors={total: value * 0.03}, periods=periods) for value in around(middle, 0.001)]
+            for middle, periods in ((100.0, 10), (210.0, 20))
+        )
+        limits = [budget("energy", max_regression="2 %")]
+        (judgement,) = check(now, limits, day=DAY, baseline=baseline(before)).judgements
+        assert isinstance(judgement.effect, Effect)
+        assert judgement.effect.ratio == pytest.approx(1.05, rel=1e-3)
+        assert judgement.effect.measurement_error == pytest.approx((0.03, 0.03))
+
+
 class TestWhatCannotBeJudged:
     def test_a_metric_that_was_not_measured_is_no_pass(self) -> None:
         reason = "GPU context switches were not recorded"

@@ -16,6 +16,11 @@ from recorded_runs import DAY, record, record_side
 pytest_plugins = ["pytester"]
 
 
+INSTALLED = any(entry.value == "nitro.pytest_plugin" for entry in entry_points(group="pytest11"))
+# Where Nitro was installed before it had a plugin, pytest does not know of it by itself.
+LOADED = () if INSTALLED else ("-p", "nitro.pytest_plugin")
+
+
 @pytest.fixture
 def suite(pytester: pytest.Pytester) -> pytest.Pytester:
     """A folder for a test suite, with a fast and a slow trace."""
@@ -25,11 +30,9 @@ def suite(pytester: pytest.Pytester) -> pytest.Pytester:
 
 
 def outcome(suite: pytest.Pytester, test: str) -> tuple[pytest.RunResult, str]:
+    """Run a test as a suite in this process, which is as good as one of its own and starts in no time."""
     suite.makepyfile(test)
-    installed = any(entry.value == "nitro.pytest_plugin" for entry in entry_points(group="pytest11"))
-    # Where Nitro was installed before it had a plugin, pytest does not know of it by itself.
-    loaded = () if installed else ("-p", "nitro.pytest_plugin")
-    result = suite.runpytest_subprocess(*loaded, "-p", "no:cacheprovider")
+    result = suite.runpytest_inprocess(*LOADED, "-p", "no:cacheprovider")
     return result, result.stdout.str()
 
 

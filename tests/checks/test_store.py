@@ -73,6 +73,27 @@ def test_a_real_run_comes_back_whole_but_for_what_cannot_come_again(tmp_path: Pa
     assert {key: value for key, value in made.values.items() if key not in lost} == dict(read.values)
 
 
+ENERGY = Key("energy_per_item")
+
+
+def test_what_a_value_may_be_off_by_is_kept_beside_it(tmp_path: Path) -> None:
+    known, unknown = (run({PERIOD: 9e6, ENERGY: 0.5}, errors=errors) for errors in ({ENERGY: 0.125}, {}))
+    made = entry(runs=(known, unknown))
+    assert written(tmp_path, made).read("main").entries == (made,)
+    stored = {row["metric"]: row for row in json.loads(entry_bytes(made))["values"]}
+    assert stored["energy_per_item"]["errors"] == [0.125, None]
+    assert "errors" not in stored["iteration_period"]
+
+
+def test_an_entry_of_the_first_format_is_read_and_shown_as_it_is(tmp_path: Path) -> None:
+    made = entry(runs=(run({ENERGY: 0.5}),))
+    content = entry_bytes(made).replace(b'"format_version": 2', b'"format_version": 1')
+    written(tmp_path, made).path_of("main", made).write_bytes(content)
+    (read,) = Store(tmp_path).read("main").entries
+    assert read == replace(made, has_bounds=False)
+    assert entry_bytes(read) == content
+
+
 def test_nothing_tells_where_the_traces_lay(tmp_path: Path) -> None:
     path = record(tmp_path / "secret-folder-name.sqlite")
     trace = open_trace(path)
@@ -120,16 +141,20 @@ def broken(tmp_path: Path, content: bytes, name: str = "0001.json") -> str:
         entry_bytes(entry()).replace(b"[9154304, 9000000]", b"[9154304]"),
         entry_bytes(entry()).replace(b'"day": "2026-06-01"', b'"day": "yesterday"'),
         entry_bytes(entry()).replace(b'"unit": "ns"', b'"unit": 3'),
+        entry_bytes(entry()).replace(b"[9154304, 9000000]", b'[9154304, 9000000], "errors": [1]'),
+        entry_bytes(entry()).replace(b"[9154304, 9000000]", b'[9154304, 9000000], "errors": [1, -1]'),
+        entry_bytes(entry()).replace(b"[9154304, 9000000]", b'[9154304, 9000000], "errors": [1, "2"]'),
     ],
     ids=["empty", "cut", "binary", "a list", "a text as version", "nothing else", "a merge conflict", "the end is gone",
-         "unknown kind", "a value is gone", "no day", "no unit"],
+         "unknown kind", "a value is gone", "no day", "no unit", "an error is gone", "an error below 0",
+         "a text as error"],
 )  # fmt: skip
 def test_a_damaged_entry_is_told_in_a_sentence(tmp_path: Path, content: bytes) -> None:
     assert "restore the file from Git" in broken(tmp_path, content)
 
 
 def test_a_baseline_of_a_newer_nitro_is_told(tmp_path: Path) -> None:
-    newer = entry_bytes(entry()).replace(b'"format_version": 1', b'"format_version": 2')
+    newer = entry_bytes(entry()).replace(b'"format_version": 2', b'"format_version": 3')
     assert "written by a newer Nitro" in broken(tmp_path, newer)
     assert "update Nitro" in broken(tmp_path, newer)
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
+import recorded_runs
+
 SAMPLE = Path(__file__).resolve().parents[2] / "examples" / "dual_encoder.sqlite.xz"
 SECTIONS = (
     "SUMMARY",
@@ -25,10 +27,12 @@ SECTIONS = (
 
 
 def run(*arguments: str | Path, fails_with: int = 0) -> subprocess.CompletedProcess[str]:
+    return recorded_runs.nitro(*arguments, code=fails_with)
+
+
+def run_as_process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "nitro.cli", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == fails_with, done.stderr
-    return done
+    return subprocess.run(command, capture_output=True, text=True, check=True)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +68,7 @@ def test_slow_libraries_stay_out_of_the_default_run() -> None:
 
 
 def test_json_in_a_pipe_is_the_whole_answer() -> None:
-    answer = json.loads(run(SAMPLE, "--json", "-").stdout)
+    answer = json.loads(run_as_process(SAMPLE, "--json", "-").stdout)
     assert answer["format_version"] == 1
     assert answer["window"]["iteration_names"][0] == "infer:1"
 
@@ -82,7 +86,7 @@ def test_files_are_written_by_suffix_and_agree_with_each_other(tmp_path: Path) -
 
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one.json", "two.json"):
-        run(SAMPLE, "-o", tmp_path / name)
+        run_as_process(SAMPLE, "-o", tmp_path / name)
     assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
 
 

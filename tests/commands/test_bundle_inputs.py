@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
 import power_logs
+import recorded_runs
 from builders import write_nsys_sqlite
 
 LOG = "# nitro power log 1\nrealtime_ns,VDD_IN_mw\n"
 
 
-def nitro(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "nitro.cli", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+def nitro(*arguments: str | Path, cwd: Path) -> CompletedProcess[str]:
+    return recorded_runs.nitro(*arguments, cwd=cwd, code=None)
 
 
 @pytest.fixture(params=["folder", "zip"])
@@ -76,3 +75,10 @@ def test_check(bundle: Path, tmp_path: Path) -> None:
         (tmp_path / "nitro.toml").write_text(budget)
         done = nitro("check", bundle, cwd=tmp_path)
         assert done.returncode == code, (done.stdout, done.stderr)
+
+
+def test_redaction_takes_its_traces_one_by_one(bundle: Path, tmp_path: Path) -> None:
+    done = nitro("redact", bundle, "-o", tmp_path / "public.sqlite", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "this is a capture bundle; redact each of its traces" in done.stderr
+    assert not (tmp_path / "public.sqlite").exists()

@@ -208,3 +208,46 @@ def test_energy_can_be_budgeted(tmp_path: Path) -> None:
     made = judged(tmp_path, "0.json", "1.json", "2.json", "--baseline", "main", code=1)
     assert made["judgements"][0]["effect"]["verdict"] == "regression"
     assert made["judgements"][0]["effect"]["ratio"] == pytest.approx(1.1, rel=1e-3)
+
+
+def test_energy_is_held_against_a_baseline_with_what_the_logs_may_be_off_by(tmp_path: Path) -> None:
+    """A log that swings by 10 % and a change of 1 %: no regression, whether saved as an analysis or read from the log.
+
+    The bound of an entry is that of the analyses that it was made of; without it, as older ones are, that of the runs
+    alone is counted, and it is said.
+    """
+    for number in range(3):
+        write_run(tmp_path / f"run_{number}.sqlite", number)
+        for name, watts in (("before", 20.0), ("now", 20.2)):
+            write_log(tmp_path / f"{name}_{number}.csv", watts + number / 1000, swing=watts / 10)
+        nitro(f"run_{number}.sqlite", f"now_{number}.csv", "-o", f"now_{number}.json", cwd=tmp_path)
+    before, now = (
+        [text for n in range(3) for text in (f"run_{n}.sqlite", f"{side}_{n}.csv")] for side in ("before", "now")
+    )
+    saved = [f"now_{n}.json" for n in range(3)]
+    (tmp_path / "nitro.toml").write_text(
+        '[[budget]]\nmetric = "energy_per_iteration"\nmax_regression = "0.5 %"\nowner = "us"\nreason = "a battery"\n'
+    )
+    nitro("baseline", "save", "main", *before, cwd=tmp_path)
+    errors = [
+        next(entry["error"] / entry["value"] for entry in json.loads((tmp_path / file).read_text())["measurements"]
+             if entry["metric"] == "energy_per_iteration")
+        for file in saved
+    ]  # fmt: skip
+    assert min(errors) > 0.001
+    for inputs in (now, saved):
+        made = judged(tmp_path, *inputs, "--baseline", "main")
+        assert statuses(made) == ["inconclusive"]
+        effect = made["judgements"][0]["effect"]
+        assert effect["ratio"] == pytest.approx(1.01, rel=1e-3)
+        assert effect["measurement_error"] == pytest.approx([max(errors), max(errors)], rel=1e-2)
+        assert "what the measurement may be off by" not in str(made["reasons"])
+    entry = tmp_path / ".nitro/baselines/main/0001.json"
+    first_format = json.loads(entry.read_text()) | {"format_version": 1}
+    for row in first_format["values"]:
+        row.pop("errors", None)
+    entry.write_text(json.dumps(first_format))
+    made = judged(tmp_path, *now, "--baseline", "main")
+    assert made["judgements"][0]["effect"]["measurement_error"] == [0.0, pytest.approx(max(errors), rel=1e-2)]
+    shown = nitro("check", *now, "--baseline", "main", cwd=tmp_path).stdout
+    assert shown.count("was kept without what its energy may be off by") == 1

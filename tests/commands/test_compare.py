@@ -6,15 +6,15 @@ import csv
 import json
 import os
 import re
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 from rich.cells import cell_len
 
+import recorded_runs
 from builders import call, gpu, kernel, nvtx_range, trace, write_nsys_sqlite
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,11 +38,9 @@ SECTIONS = (
 needs_nersc = pytest.mark.skipif(not NERSC_PAIR[0].is_file(), reason="needs real traces: set NITRO_TRACES")
 
 
-def run(*arguments: str | Path, fails_with: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "nitro.cli", "compare", *map(str, arguments)]
-    environment = os.environ | {"LANG": "en_US.UTF-8", "LC_ALL": "", "LC_MESSAGES": "", "PYTHONIOENCODING": "utf-8"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=environment)
-    assert done.returncode == fails_with, done.stderr
+def run(*arguments: str | Path, fails_with: int = 0, cwd: Path | None = None) -> CompletedProcess[str]:
+    environment = {"LANG": "en_US.UTF-8", "LC_ALL": "", "LC_MESSAGES": ""}
+    done = recorded_runs.nitro("compare", *arguments, cwd=cwd, code=fails_with, environment=environment)
     assert "Traceback" not in done.stderr
     return done
 
@@ -94,8 +92,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("saved")
     for path in (*three("eager")[:2], *three("graph")[:2]):
         name = path.name.partition(".")[0]
-        command = [sys.executable, "-m", "nitro.cli", str(path), "--json", f"{name}.json"]
-        subprocess.run(command, check=True, cwd=folder, capture_output=True)
+        recorded_runs.nitro(path, "--json", f"{name}.json", cwd=folder)
     return folder
 
 
@@ -297,8 +294,7 @@ class TestSaved:
 
     def test_launches_are_those_of_the_traces(self, saved: Path) -> None:
         name = "graph_node_1"
-        command = [sys.executable, "-m", "nitro.cli", str(PAIRS / f"{name}.sqlite.xz"), "--json", f"{name}.json"]
-        subprocess.run(command, check=True, cwd=saved, capture_output=True)
+        recorded_runs.nitro(PAIRS / f"{name}.sqlite.xz", "--json", f"{name}.json", cwd=saved)
         made = json.loads(run("--before", "eager_1.json", "--after", f"{name}.json", "--json", "-", cwd=saved).stdout)
         (device,) = made["devices"]
         assert device["launches_per_iteration"] == {"before": 426.0, "after": 11.0, "delta": -415.0}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import power_logs
+import recorded_runs
 from builders import call, kernel, trace, write_nsys_sqlite
 from nitro.analyzer import open_trace
 
@@ -16,8 +17,7 @@ LOG = "# nitro power log 1\nrealtime_ns,VDD_IN_mw\n"
 
 
 def export(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "nitro.cli", "export", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return recorded_runs.nitro("export", *arguments, code=None)
 
 
 def refused(code: int, *arguments: str | Path) -> str:
@@ -47,8 +47,13 @@ def test_both_outputs_at_once(run: Path, tmp_path: Path) -> None:
 
 
 def test_the_export_is_an_input_of_the_export(run: Path, tmp_path: Path) -> None:
-    assert export(run, "--perfetto", tmp_path / "a.pftrace", "--parquet", tmp_path / "tables").returncode == 0
-    assert export(tmp_path / "tables", "--perfetto", tmp_path / "b.pftrace").returncode == 0
+    """In two processes, whose sets have different orders."""
+    tables = tmp_path / "tables"
+    for words in (
+        (run, "--perfetto", tmp_path / "a.pftrace", "--parquet", tables),
+        (tables, "--perfetto", "b.pftrace"),
+    ):
+        subprocess.run([sys.executable, "-m", "nitro.cli", "export", *map(str, words)], cwd=tmp_path, check=True)
     assert (tmp_path / "a.pftrace").read_bytes() == (tmp_path / "b.pftrace").read_bytes()
 
 

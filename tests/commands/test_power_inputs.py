@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
 import pytest
 
+import power_runs
+import recorded_runs
 from builders import write_nsys_sqlite
 from power_logs import MS, START, S, log, run
 
 FOLDER = Path(os.environ.get("NITRO_TRACES", "/nonexistent"))
 
 
-def nitro(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "nitro.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def nitro(*arguments: str | Path) -> CompletedProcess[str]:
+    return recorded_runs.nitro(*arguments, code=None)
 
 
 def analysed(*arguments: str | Path) -> dict[str, Any]:
@@ -109,9 +111,66 @@ def test_a_file_given_twice_is_refused(trace_file: Path, tmp_path: Path) -> None
     assert "given twice" in refused(2, trace_file, power, power)
 
 
-@pytest.mark.parametrize("option", ["--clock-offset", "--log-interval"])
+@pytest.mark.parametrize("option", ["--clock-offset", "--log-interval", "--log-gpu"])
 def test_an_option_about_logs_needs_one(trace_file: Path, option: str) -> None:
-    assert "beside the trace; give one too" in refused(2, trace_file, option, "1s")
+    assert "beside a trace; give one too" in refused(2, trace_file, option, "1s")
+
+
+class TestSeveralGpus:
+    """A log of two boards, 100 W and 300 W, beside a run that used the second one."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        slots = ["00000000:01:00.0", "00000000:41:00.0"]
+        begin = datetime.fromtimestamp(power_runs.START / S, timezone.utc)
+        moments = [begin + timedelta(milliseconds=20 * record) for record in range(power_runs.DURATION // (20 * MS))]
+        rows = [
+            f"{moment:%Y/%m/%d %H:%M:%S}.{moment.microsecond // 1000:03}, {number}, {slot}, {watts} W"
+            for moment in moments
+            for number, (slot, watts) in enumerate(zip(slots, (100, 300), strict=True))
+        ]
+        (tmp_path / "power.csv").write_text(
+            "\n".join(["timestamp, index, pci.bus_id, power.draw.instant [W]", *rows, ""])
+        )
+        run = power_runs.run()
+        devices = (replace(run.devices[0], pci_bus_id=slots[1]),)
+        write_nsys_sqlite(tmp_path / "run.sqlite", replace(run, devices=devices))
+        return tmp_path
+
+    @pytest.mark.parametrize(
+        ("options", "watts", "said"),
+        [
+            ([], 300, "the trace used GPU 1; the others are left out"),
+            (["--log-gpu", "0"], 100, "GPU 0 was chosen; the others are left out"),
+            (["--log-gpu", "01:00.0", "--log-gpu", "1"], 400, ""),
+            (["--log-gpu", "all"], 400, ""),
+        ],
+    )
+    def test_the_gpu_that_the_trace_used_counts_unless_others_are_chosen(
+        self, folder: Path, options: list[str], watts: float, said: str
+    ) -> None:
+        given: tuple[str | Path, ...] = (folder / "run.sqlite", folder / "power.csv", *options)
+        made = analysed(*given)
+        assert value(made, "energy_per_iteration") == pytest.approx(watts / 2)
+        assert said in "".join(made["evidence"][0]["notes"])
+        assert said in " ".join(nitro(*given).stdout.split())
+        (folder / "nitro.toml").write_text(
+            f'[[budget]]\nmetric = "energy_per_iteration"\nmin = "{watts * 0.499} J"\nmax = "{watts * 0.501} J"\n'
+            'owner = "a"\nreason = "b"\n'
+        )
+        recorded_runs.nitro("check", *given, cwd=folder)
+        side = ("run.sqlite", "power.csv")
+        done = recorded_runs.nitro("compare", "--before", *side, "--after", *side, *options, "--json", "-", cwd=folder)
+        before = json.loads(done.stdout)["energy"]["before"][0]
+        assert before["energy_per_iteration_j"]["value"] == pytest.approx(watts / 2)
+
+    def test_a_gpu_that_the_log_does_not_have_is_refused(self, folder: Path) -> None:
+        text = refused(2, folder / "run.sqlite", folder / "power.csv", "--log-gpu", "7")
+        assert "power.csv: no GPU of this log is called 7; choose among GPU 0, GPU 1" in text
+
+    def test_a_log_of_no_gpus_has_none_to_choose(self, trace_file: Path, tmp_path: Path) -> None:
+        power = write_log(tmp_path / "power.csv")
+        assert "--log-gpu is about a power log of nvidia-smi" in refused(2, trace_file, power, "--log-gpu", "0")
 
 
 def test_an_output_must_not_be_the_log(trace_file: Path, tmp_path: Path) -> None:

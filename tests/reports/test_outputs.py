@@ -13,6 +13,8 @@ from xml.etree import ElementTree
 import pytest
 from pypdf import PdfReader
 
+import recorded_runs
+
 ROOT = Path(__file__).parents[2]
 FAULTS = ROOT / "tests" / "data" / "faults"
 SMALL, OTHER = FAULTS / "none.sqlite.xz", FAULTS / "allocation.sqlite.xz"
@@ -22,17 +24,17 @@ TIMEOUT_S = 60
 def run(
     *arguments: str | Path, fails_with: int = 0, cwd: Path | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "nitro.cli", *map(str, arguments)]
-    plain = {name: value for name, value in os.environ.items() if name not in ("LANG", "LC_ALL", "LC_MESSAGES")}
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=cwd, timeout=TIMEOUT_S, env=plain | environment
-    )
-    assert done.returncode == fails_with, done.stderr
+    plain = dict.fromkeys(("LANG", "LC_ALL", "LC_MESSAGES"), "")
+    done = recorded_runs.nitro(*arguments, cwd=cwd, code=fails_with, environment=plain | environment)
     if fails_with:
-        assert len(done.stderr.splitlines()) == 1, done.stderr
-        assert done.stderr.startswith("nitro-analyze: ")
-        assert "Traceback" not in done.stderr
+        assert_is_one_sentence(done)
     return done
+
+
+def assert_is_one_sentence(done: subprocess.CompletedProcess[str]) -> None:
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("nitro-analyze: ")
+    assert "Traceback" not in done.stderr
 
 
 # --- where they go ----------------------------------------------------------------------------------------------------
@@ -279,6 +281,12 @@ def test_a_library_that_is_missing_is_named_with_the_way_to_get_it(
     site = tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(_NOT_INSTALLED.format(module=module, then=then))
-    done = run(SMALL, *arguments, cwd=tmp_path, fails_with=5, PYTHONPATH=str(site))
+    command = [sys.executable, "-m", "nitro.cli", str(SMALL), *arguments]
+    environment = os.environ | {"PYTHONPATH": str(site)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=TIMEOUT_S, env=environment
+    )
+    assert done.returncode == 5
+    assert_is_one_sentence(done)
     assert said in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["site"]

@@ -55,7 +55,7 @@ def test_the_facts_of_the_section(analysis: Analysis) -> None:
     assert found["Idle floor"].startswith("5.00 W while the GPU ran nothing")
     assert found["Highest temperature"] == "tj 59.8 °C"
     assert found["Clocks held down"] == "in 12.5 % of the window: GPU clock below its level under load"
-    assert "3 lines left out; a note of the reader" in found["Power log"]
+    assert "lines left out: 3; a note of the reader" in found["Power log"]
     assert "off by" in found["Power log"]
 
 

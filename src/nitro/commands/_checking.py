@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nitro.commands._logs import LogOptions, log_gpu_option
 from nitro.commands._options import F, Option, part_options, together, window_or_settings_option
 from nitro.commands._outputs import check_files
 from nitro.commands._runs import SavedFile, runs_in
@@ -83,6 +84,7 @@ scope_options: Option[Any] = together(
         metavar="NAME=TEXT",
         help="What no trace tells, such as precision=bf16: runs whose facts differ are not compared.",
     ),
+    log_gpu_option,
 )
 
 
@@ -96,6 +98,7 @@ class Scope:
     device_ids: tuple[int, ...] | None
     pids: tuple[int, ...] | None
     told: Mapping[str, str]
+    logs: LogOptions
 
 
 def scope_of(settings: CheckSettings, given: Mapping[str, Any]) -> Scope:
@@ -107,6 +110,7 @@ def scope_of(settings: CheckSettings, given: Mapping[str, Any]) -> Scope:
         device_ids=given["device_ids"],
         pids=given["pids"],
         told={**settings.told, **given["told"]},
+        logs=LogOptions(gpus=given["log_gpus"]),
     )
 
 
@@ -158,6 +162,7 @@ def runs_of(inputs: Sequence[Path], scope: Scope) -> tuple[Run, ...]:
             f"{saved.path}: --device and --pid choose a part of a trace, and this is a saved analysis; give them when "
             "it is saved."
         )
+    scope.logs.check(entry for run in found if not isinstance(run, SavedFile) for entry in run.evidence)
     return tuple(_saved_run(run.path, scope) if isinstance(run, SavedFile) else _run(run, scope) for run in found)
 
 
@@ -176,7 +181,7 @@ def _run(opened: Opened, scope: Scope) -> Run:
 
     options = {name: getattr(scope, name) for name in ("window", "nvtx", "batch", "device_ids", "pids")}
     try:
-        analysis = analyze(opened.trace, *opened.evidence, **options)
+        analysis = analyze(opened.trace, *scope.logs.applied_to(opened.evidence), **options)
     except UsageError as error:
         # The same options hold for every run of a gate, so what one of them lacks is a fault of that capture.
         raise InputError(f"{opened.paths[0]}: {error}") from None

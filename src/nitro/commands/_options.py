@@ -1,10 +1,9 @@
-"""Options that several commands have, each declared once: what to look at, logs beside a trace, and reports."""
+"""Options that several commands have, each declared once. `_logs` and `_reports` have more."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -50,35 +49,6 @@ lang_option = click.option(
 json_option = click.option(
     "--json", "json_file", metavar="FILE", help="Write JSON to FILE, or to standard output with '-'."
 )
-report_options: Option[Any] = together(
-    click.option(
-        "-o",
-        "--output",
-        "outputs",
-        multiple=True,
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Write the report as .html, .pdf, .md or .json, by suffix; may be given several times.",
-    ),
-    json_option,
-    click.option("--csv", "csv_dir", type=click.Path(path_type=Path), metavar="DIR", help="Write every table as CSV."),
-    lang_option,
-    click.option("--title", help="Title of the report; by default made of the names of the traces."),
-    click.option("--author", help="Author, shown under the title."),
-    click.option("--paper", type=click.Choice(["a4", "letter"]), help="Paper of the PDF.  [default: a4]"),
-    click.option(
-        "--template",
-        type=click.Path(path_type=Path),
-        metavar="DIR",
-        help="Your own templates, stylesheets and user.css, in front of ours.",
-    ),
-    click.option(
-        "--assets",
-        type=click.Path(path_type=Path),
-        metavar="DIR",
-        help="Write each figure as SVG and each table as CSV.",
-    ),
-)
 window_option = click.option(
     "--window", type=click.Choice(["auto", "all"]), default="auto", show_default=True, help=_WINDOW
 )
@@ -101,22 +71,5 @@ part_options: Option[Any] = together(
     ),
     click.option(
         "--batch", type=click.IntRange(min=1), help="Items per iteration, for throughput and energy per item."
-    ),
-)
-log_options: Option[Any] = together(
-    click.option(
-        "--clock-offset",
-        "clock_offset_ns",
-        callback=time_ns,
-        metavar="TIME",
-        help="Add this to the times of a log beside the trace, as 1.5s or -200ms; where the log has no times, its "
-        "first line since session start.",
-    ),
-    click.option(
-        "--log-interval",
-        "log_interval_ns",
-        callback=time_ns,
-        metavar="TIME",
-        help="Time between the lines of a log without times.  [default: 1s, as of tegrastats]",
     ),
 )

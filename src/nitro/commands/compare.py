@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from nitro.commands import analyze as shared
-from nitro.commands._options import log_options, part_options, report_options, window_option
-from nitro.commands._outputs import check_outputs, suffix_of
+from nitro.commands._logs import LogOptions, log_options
+from nitro.commands._options import part_options, window_option
+from nitro.commands._reports import ReportOptions, report_options
 from nitro.commands._runs import SavedFile, digested, files_in, runs_in
 from nitro.errors import UsageError
 
 if TYPE_CHECKING:
-    from nitro.analyzer.compare import SavedRun
+    from nitro.analyzer.compare import Comparison, SavedRun
     from nitro.analyzer.opening import Opened
     from nitro.analyzer.view import Scope, View
-    from nitro.reports.blocks import Language
-    from nitro.reports.output import Paper
+    from nitro.reports.output import Settings
+    from nitro.reports.renderers.svg import Drawer
 
 _SIDES = ("--before", "--after")
 
@@ -102,21 +102,12 @@ def _ratio(_ctx: click.Context, param: click.Parameter, value: str) -> float:
 def command(
     before: tuple[Path, ...],
     after: tuple[Path, ...],
-    outputs: tuple[Path, ...],
-    json_file: str | None,
-    csv_dir: Path | None,
-    lang: Language | None,
-    title: str | None,
-    author: str | None,
-    paper: Paper | None,
-    template: Path | None,
-    assets: Path | None,
+    wanted: ReportOptions,
     mapping: Path | None,
     allow: tuple[str, ...],
     threshold: float,
     is_paired: bool,
-    clock_offset_ns: int | None,
-    log_interval_ns: int | None,
+    logs: LogOptions,
     **scope: Any,
 ) -> None:
     """Compare two sides: where the change came from, exactly, and whether it is real.
@@ -130,63 +121,74 @@ def command(
     nitro-analyze compare --before eager*.sqlite --after graph*.sqlite -o report.html
     nitro-analyze compare --before a.sqlite a_power.csv --after b.sqlite b_power.csv
     """  # noqa: D301 - click wants the character itself
-    from nitro.reports.renderers.svg import Drawer
-
-    suffixes = [suffix_of(file) for file in outputs]
-    is_written = bool(outputs or json_file)
     with ExitStack() as stack:
-        # What draws for paper takes a second to start, and may do so while the rest is imported and compared.
-        drawer = stack.enter_context(Drawer()) if assets or ".pdf" in suffixes else None
-        from rich.console import Console
-
-        from nitro.analyzer.compare import compare
-        from nitro.analyzer.view import Scope
-        from nitro.reports import comparison as report
-        from nitro.reports import output
-
+        # What draws for paper starts first, and gets ready while the rest is imported and compared.
+        drawer = wanted.drawer()
+        if drawer is not None:
+            stack.enter_context(drawer)
         sides = (*before, *after)
-        check_outputs((*sides, *files_in(sides)), outputs, json_file, (csv_dir, assets), mapping)
-        settings = shared._settings(lang, title, author, paper, template)
-        wanted = Scope(**scope)
+        wanted.check((*sides, *files_in(sides)), mapping)
+        settings = wanted.settings()
         kernels = None if mapping is None else _mapping(mapping)
-        if drawer is not None and ".pdf" in suffixes:
+        if drawer is not None and wanted.is_printed:
             drawer.press.get_ready()
-        with Console(stderr=True).status("Comparing"):
-            given = [runs_in(side) for side in (before, after)]
-            _check_logs(given, clock_offset_ns, log_interval_ns)
-            _check_parts(given, wanted)
-            runs = [
-                [_run(run, wanted, clock_offset_ns, log_interval_ns, with_digest=is_written) for run in side]
-                for side in given
-            ]
-            made = compare(runs[0], runs[1], mapping=kernels, threshold=threshold, allow=allow, is_paired=is_paired)
-        documents = report.ComparisonDocuments(made, settings, drawer)
-        # Everything is drawn before anything is written: where one output cannot be drawn, none is there.
-        drawn = [
-            output.FORMATS[suffix](documents) if suffix in output.FORMATS else report.comparison_json(made)
-            for suffix in suffixes
-        ]
-        for file, content in zip(outputs, drawn, strict=True):
-            output.write_file(file, content)
-        if json_file is not None and json_file != "-":
-            output.write_file(Path(json_file), report.comparison_json(made))
-        if assets is not None:
-            documents.write_assets(assets)
-        if csv_dir is not None:
-            report.write_comparison_csv(csv_dir, made)
-        # Printed last: who reads only the head of it, as in `| head`, ends this program.
-        if json_file == "-":
-            sys.stdout.buffer.write(report.comparison_json(made))
-        else:
-            report.print_comparison(made, sys.stdout, settings.language)
+        is_written = bool(wanted.outputs or wanted.json_file)
+        judged = {"mapping": kernels, "threshold": threshold, "allow": allow, "is_paired": is_paired}
+        made = _compared((before, after), scope, logs, with_digests=is_written, **judged)
+        _write(made, wanted, settings, drawer)
 
 
-def _check_logs(
-    sides: Sequence[Sequence[Opened | SavedFile]], clock_offset_ns: int | None, log_interval_ns: int | None
-) -> None:
-    has_log = any(not isinstance(run, SavedFile) and run.evidence for side in sides for run in side)
-    if not has_log and (clock_offset_ns, log_interval_ns) != (None, None):
-        raise UsageError("--clock-offset and --log-interval are about a log beside a trace; give one too.")
+def _compared(
+    sides: Sequence[Sequence[Path]],
+    scope: Mapping[str, Any],
+    logs: LogOptions,
+    *,
+    with_digests: bool,
+    **judged: Any,
+) -> Comparison:
+    """Return the comparison of two sides; `judged` is how they are held against each other, as `compare` takes it."""
+    from rich.console import Console
+
+    from nitro.analyzer.compare import compare
+    from nitro.analyzer.view import Scope
+
+    wanted = Scope(**scope)
+    with Console(stderr=True).status("Comparing"):
+        given = [runs_in(side) for side in sides]
+        _check_logs(given, logs)
+        _check_parts(given, wanted)
+        before, after = ([_run(run, wanted, logs, with_digest=with_digests) for run in side] for side in given)
+        return compare(before, after, **judged)
+
+
+def _write(made: Comparison, wanted: ReportOptions, settings: Settings, drawer: Drawer | None) -> None:
+    """Write every output, then what belongs on standard output."""
+    from nitro.reports import comparison as report
+    from nitro.reports import output
+
+    documents = report.ComparisonDocuments(made, settings, drawer)
+    # Everything is drawn before anything is written: where one output cannot be drawn, none is there.
+    drawn = [
+        output.FORMATS[suffix](documents) if suffix in output.FORMATS else report.comparison_json(made)
+        for suffix in wanted.suffixes
+    ]
+    for file, content in zip(wanted.outputs, drawn, strict=True):
+        output.write_file(file, content)
+    if wanted.named_json is not None:
+        output.write_file(wanted.named_json, report.comparison_json(made))
+    if wanted.assets is not None:
+        documents.write_assets(wanted.assets)
+    if wanted.csv_dir is not None:
+        report.write_comparison_csv(wanted.csv_dir, made)
+    # Printed last: who reads only the head of it, as in `| head`, ends this program.
+    if wanted.is_json_alone:
+        sys.stdout.buffer.write(report.comparison_json(made))
+    else:
+        report.print_comparison(made, sys.stdout, settings.language)
+
+
+def _check_logs(sides: Sequence[Sequence[Opened | SavedFile]], logs: LogOptions) -> None:
+    logs.check(entry for side in sides for run in side if not isinstance(run, SavedFile) for entry in run.evidence)
 
 
 def _check_parts(sides: Sequence[Sequence[Opened | SavedFile]], scope: Scope) -> None:
@@ -198,14 +200,7 @@ def _check_parts(sides: Sequence[Sequence[Opened | SavedFile]], scope: Scope) ->
         )
 
 
-def _run(
-    run: Opened | SavedFile,
-    scope: Scope,
-    clock_offset_ns: int | None,
-    log_interval_ns: int | None,
-    *,
-    with_digest: bool,
-) -> View | SavedRun:
+def _run(run: Opened | SavedFile, scope: Scope, logs: LogOptions, *, with_digest: bool) -> View | SavedRun:
     """Return a run as it is compared: a trace seen through its window, or a saved analysis."""
     from nitro.analyzer.analysis import check_scope
     from nitro.analyzer.compare import read_saved
@@ -214,7 +209,7 @@ def _run(
     if isinstance(run, SavedFile):
         return read_saved(run.path)
     opened = digested(run) if with_digest else run
-    view = View(opened.trace, scope, shared._spaced(opened.evidence, log_interval_ns), clock_offset_ns)
+    view = View(opened.trace, scope, logs.applied_to(opened.evidence), logs.clock_offset_ns)
     check_scope(view)
     return view
 

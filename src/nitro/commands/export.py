@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from nitro.commands import _options as options
-from nitro.commands import analyze as shared
+from nitro.commands._logs import LogOptions, log_options
 from nitro.commands._outputs import check_outputs
 from nitro.errors import UsageError
 
@@ -35,13 +34,12 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Write every table as Parquet into a new or empty folder, which is an input again.",
 )
-@options.log_options
+@log_options
 def COMMAND(  # noqa: N802
     inputs: tuple[Path, ...],
     perfetto: Path | None,
     parquet: Path | None,
-    clock_offset_ns: int | None,
-    log_interval_ns: int | None,
+    logs: LogOptions,
 ) -> None:
     """Write a trace in a format that other programs open.
 
@@ -58,11 +56,11 @@ def COMMAND(  # noqa: N802
     if len(opened) > 1:
         raise UsageError("export takes one trace and what was recorded beside it; run it once for each trace.")
     one = opened[0]
-    one = _exportable(one, inputs, perfetto, clock_offset_ns, log_interval_ns)
+    one = _exportable(one, inputs, perfetto, logs)
     # What was written is said on stderr, since the trace itself may go to a pipe.
     if perfetto is not None:
         with Console(stderr=True).status(f"Writing {perfetto.name}"):
-            said = _export_perfetto(one, perfetto, clock_offset_ns, log_interval_ns)
+            said = _export_perfetto(one, perfetto, logs)
         click.echo(said, err=True)
     if parquet is not None:
         from nitro.analyzer.export import write_parquet
@@ -79,15 +77,12 @@ def _check(inputs: tuple[Path, ...], perfetto: Path | None, parquet: Path | None
     check_outputs(inputs, (), None if perfetto is None else str(perfetto), (parquet,))
 
 
-def _exportable(
-    one: Opened, inputs: Sequence[Path], perfetto: Path | None, clock_offset_ns: int | None, interval_ns: int | None
-) -> Opened:
+def _exportable(one: Opened, inputs: Sequence[Path], perfetto: Path | None, logs: LogOptions) -> Opened:
     """Return the trace and its power logs; what else a bundle holds is left out, what was named is refused."""
     from nitro.analyzer.bundle import is_bundle
     from nitro.analyzer.power_log import PowerLog
 
-    if not one.evidence and (clock_offset_ns, interval_ns) != (None, None):
-        raise UsageError("--clock-offset and --log-interval are about a log beside the trace; give one too.")
+    logs.check(one.evidence)
     kept = []
     for entry, path in zip(one.evidence, one.paths[1:], strict=True):
         is_named = path in inputs and not is_bundle(path)
@@ -100,12 +95,11 @@ def _exportable(
     return replace(one, evidence=tuple(e for e, _ in kept), paths=(one.paths[0], *(path for _, path in kept)))
 
 
-def _export_perfetto(one: Opened, file: Path, clock_offset_ns: int | None, interval_ns: int | None) -> str:
+def _export_perfetto(one: Opened, file: Path, logs: LogOptions) -> str:
     from nitro.analyzer.export import write_perfetto
     from nitro.analyzer.view import Scope, View
 
-    evidence = shared._spaced(one.evidence, interval_ns)
-    view = View(one.trace, Scope(window="all"), evidence, clock_offset_ns)
+    view = View(one.trace, Scope(window="all"), logs.applied_to(one.evidence), logs.clock_offset_ns)
     with _written(file) as stream:
         written = write_perfetto(view, stream)
     said = f"{file}: {written.slices:,} slices, {written.flows:,} flows, {written.samples:,} samples"

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nitro.commands import analyze as shared
 from nitro.commands._options import lang_option
 from nitro.commands._outputs import check_outputs, suffix_of
+from nitro.commands._reports import settings_of
 from nitro.errors import InputError, ToolError, UsageError
 
 if TYPE_CHECKING:
@@ -278,7 +278,7 @@ def bench_command(
     wanted = _subjects(names, patterns, settings)
     chosen = families(strategies)
     check_outputs((), outputs, json_to)
-    looks = shared._settings(lang, None, None, None, None)
+    looks = settings_of(lang, None, None, None, None)
     if eater_strength and not sms:
         raise UsageError("--eater takes bandwidth away from a budget of SMs; say with --sms how many that has.")
     runtime = open_runtime()
@@ -348,7 +348,7 @@ def report_command(
     check_outputs((file,), outputs, None)
     results, content = read_document(file)
     text = document(results, content["identity"], content["protocol"])
-    _write_reports(text, outputs, shared._settings(lang, title, author, paper, None))
+    _write_reports(text, outputs, settings_of(lang, title, author, paper, None))
     if not outputs:
         click.echo(table(results))
         click.echo(summary_text(summarise(results)))

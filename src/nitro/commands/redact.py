@@ -41,6 +41,7 @@ def COMMAND(trace: Path, output: Path, drop_tables: tuple[str, ...], force: bool
     Look through the copy before you publish it: words that only you know to be private, such as the name of a
     project in an NVTX message, cannot be found by rules.
     """
+    _refuse_bundle(trace)
     _check_output(trace, output, force)
     from rich.console import Console
 
@@ -49,6 +50,16 @@ def COMMAND(trace: Path, output: Path, drop_tables: tuple[str, ...], force: bool
     with Console(stderr=True).status(f"Redacting {trace.name}"):
         summary = redact(trace, output, drop_tables=drop_tables)
     click.echo(_described(trace, output, summary))
+
+
+def _refuse_bundle(trace: Path) -> None:
+    from nitro.analyzer.bundle import MANIFEST, is_bundle
+
+    if is_bundle(trace):
+        raise UsageError(
+            f"{trace}: this is a capture bundle; redact each of its traces, and look through the other files and the "
+            f"{MANIFEST} before you share them, since only nsys exports are redacted."
+        )
 
 
 def _check_output(trace: Path, output: Path, force: bool) -> None:

@@ -210,6 +210,45 @@ class TestOverlap:
         assert text.endswith("overlap alone can give at most 1.60x")
 
 
+class TestOverlapOfSlowerKernels:
+    """Kernels that share the GPU take longer each, so kernel time and overlap mean little one without the other."""
+
+    alone = loop([("k", "gemm", 100), ("k", "norm", 90), ("sync", 0)])
+    streams = loop([("k", "gemm", 150), ("k", "norm", 170, 8), ("sync", 0)])
+    fused = loop([("in", "pair"), ("k", "gemm_and_norm", 140), ("out",), ("sync", 0)])
+
+    def test_streams_tell_both_and_what_is_left_of_them(self) -> None:
+        comparison = compare([self.alone], [self.streams])
+        # The second launch is 2 us behind the first, and its kernel runs 170 us from then on.
+        assert delta(comparison, "kernel") == 130 * US
+        assert delta(comparison, "overlap") == -148 * US
+        sentence = story(comparison)["work"]
+        assert sentence.text == (
+            "kernels take 130 µs longer, with as many launches, but operations overlap by 148 µs more: "
+            "the GPU is busy for 18 µs less"
+        )
+        assert sentence.delta_ns == -18 * US
+        assert "overlap" not in story(comparison)
+
+    def test_fusion_of_streams_does_not_count_what_overlapped_as_gain(self) -> None:
+        sentence = story(compare([self.streams], [self.fused]))["work"]
+        assert sentence.text == (
+            "fusion removed 1 launch and 180 µs of kernel time, but operations overlap by 148 µs less: "
+            "the GPU is busy for 32 µs less"
+        )
+        assert sentence.delta_ns == -32 * US
+
+    def test_streams_that_only_lose_say_so(self) -> None:
+        slow = loop([("k", "gemm", 180), ("k", "norm", 200, 8), ("sync", 0)])
+        assert story(compare([self.alone], [slow]))["work"].text.endswith("the GPU is busy for 12 µs more")
+
+    def test_an_overlap_that_takes_nothing_back_has_its_own_sentence(self) -> None:
+        shorter = loop([("k", "gemm", 80), ("k", "norm", 90, 8), ("sync", 0)])
+        told = story(compare([self.alone], [shorter]))
+        assert told["work"].text == "kernels take 20 µs less, with as many launches"
+        assert told["overlap"].text.startswith("operations overlap by ")
+
+
 def tiny_kernels(streams: int) -> list[Item]:
     items: list[Item] = []
     for number in range(10):
@@ -255,7 +294,7 @@ class TestLaunchBound:
         after: list[Item] = [("k", "a", 50), ("k", "bc", 130), ("sync", 40)]
         text = story(compare([loop(before)], [loop(after)]))["work"].text
         assert text == (
-            "1 launches went away, but kernels take 30 µs longer, and idle time due to synchronization grew by 40 µs"
+            "1 launch went away, but kernels take 30 µs longer, and idle time due to synchronization grew by 40 µs"
         )
 
     def test_fewer_launches_of_the_same_work_are_told_with_what_they_saved(self) -> None:

@@ -87,7 +87,7 @@ class TestCsv:
         rows = [(*HEAD, "dram__bytes.sum"), ("",) * 11 + ("byte",), (*launch(0), "1"), ("x", "y"), (*launch(1), "2")]
         counters = read(write_csv(tmp_path / "c.csv", rows))
         assert (counters.records, counters.left_out) == (2, 1)
-        assert counters.notes[0].startswith("1 records")
+        assert counters.notes[0].startswith("1 record was no kernel or was damaged, and was left out")
 
     @pytest.mark.parametrize(
         ("value", "unit", "expected"),

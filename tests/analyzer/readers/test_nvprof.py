@@ -120,7 +120,7 @@ def test_overhead_of_a_process_with_one_thread_is_that_of_the_thread(small: Path
 
 def test_a_kernel_without_times_is_left_out_and_said(small: Path) -> None:
     (note,) = open_trace(small).notes
-    assert note.startswith("1 records without a start")
+    assert note.startswith("1 record without a start or an end was left out")
 
 
 def test_metric_values_are_doubles_or_integers_as_their_bits_say(tmp_path: Path) -> None:
