@@ -41,7 +41,7 @@ if command -v tegrastats >/dev/null; then
     # The loop ends when tegrastats does.
     stop_log() { tegrastats --stop >/dev/null 2>&1 || true; kill "$logger" 2>/dev/null || true; }
 elif command -v nvidia-smi >/dev/null; then
-    columns=timestamp,index,power.draw.instant,power.draw.average,utilization.gpu,utilization.memory
+    columns=timestamp,index,pci.bus_id,power.draw.instant,power.draw.average,utilization.gpu,utilization.memory
     columns=$columns,clocks.sm,clocks.mem,temperature.gpu,clocks_event_reasons.active
     nvidia-smi --query-gpu="$columns" --format=csv -lms "${INTERVAL_MS:-20}" >"$name.power.log" &
     logger=$!

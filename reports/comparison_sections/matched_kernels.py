@@ -18,6 +18,9 @@ _SHOWN_IN_DOCUMENTS = 20
 _SHOWN = 12
 _NAMES = 4
 _LONGEST_NAME = 60
+# In the terminal: a kernel that both sides have, and all of a row whose sides differ.
+_LONGEST_ALONE = 30
+_ARROW = 41
 # Kernels are short beside the longest row, so the unit is the one in which that has two digits or more.
 _FINER = 10
 HOW: dict[str, Message] = {
@@ -148,16 +151,21 @@ def _names(members: Sequence[Member]) -> str:
 
 
 def _arrow(row: MatchedRow) -> str:
-    """Return a row's kernels in one line: the first of each side, with how many there are."""
-    sides = [
-        numbers.MISSING if not members else f"{len(members)}× {_name(members)}" if len(members) > 1 else _name(members)
-        for members in (row.before, row.after)
-    ]
-    return sides[0] if sides[0] == sides[1] else " → ".join(sides)
+    """Return a row's kernels in one line: the first of each side, and how many more there are."""
+    sides = (row.before, row.after)
+    alone = [_first(members, _LONGEST_ALONE) for members in sides]
+    if alone[0] == alone[1]:
+        return alone[0]
+    # Both sides share the column, so that the second is not what is cut off.
+    room = _ARROW - len(" → ") - sum(len(" + 1 more") for members in sides if len(members) > 1)
+    return joined(" → ", (_first(members, room // 2) for members in sides))
 
 
-def _name(members: Sequence[Member]) -> str:
-    return _cut(kernel_label(members[0].name), 30)
+def _first(members: Sequence[Member], longest: int) -> str:
+    if not members:
+        return numbers.MISSING
+    name = _cut(kernel_label(members[0].name), longest)
+    return message("{names} + {count} more", names=name, count=len(members) - 1) if len(members) > 1 else name
 
 
 def _cut(name: str, longest: int = _LONGEST_NAME) -> str:
