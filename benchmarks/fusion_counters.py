@@ -1,11 +1,11 @@
 """Why a way to run two kernels wins or loses: hardware counters of unfused and fused runs, read by Nsight Compute.
 
-    PYTHONPATH=src python benchmarks/fusion_counters.py [--case NAME ...] [--out FILE] [--ncu PATH] [--replay MODE]
+    PYTHONPATH=src python benchmarks/fusion_counters.py [--study FILE] [--case NAME ...] [--out FILE] [--ncu PATH]
 
-Every way of a committed case (`fused_kernels/cases.py`) is one range of several runs, so that two kernels at once are
-counted together. Ranges are replayed for as many passes as the counters need, with the clocks as they are. The table is
-about the time in which the SMs had work, without the ends of a range: good for comparing its rows, not for a gain. It
-needs permission to read counters.
+Of a committed case (`fused_kernels/cases.py`) the winner of every family in a study is run, each as one range of
+several runs, so that two kernels at once are counted together. Ranges are replayed for as many passes as the counters
+need, with the clocks as they are. The table is about the time in which the SMs had work, without the ends of a range:
+good for comparing its rows, not for a gain. It needs permission to read counters.
 """
 
 from __future__ import annotations
@@ -18,44 +18,22 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nitro.errors import NitroError, ToolError
+from nitro.errors import InputError, NitroError, ToolError
 from nitro.fused_kernels import open_runtime
-from nitro.fused_kernels.bodies import Body, choose
-from nitro.fused_kernels.problems import Problem
-from nitro.fused_kernels.runtime import Executor, Handle
-from nitro.fused_kernels.strategies import (
-    Alone,
-    InterBlockStatic,
-    InterBlockTicket,
-    IntraBlock,
-    IntraThread,
-    Kernel,
-    Launch,
-    PairStrategy,
-    Persistent,
-    launch,
-    pair_kernel,
-    single_kernel,
-    strategy_name,
-)
-from nitro.fused_kernels.study import Subject, subjects
-from nitro.fused_kernels.workbench import Inputs
+from nitro.fused_kernels.candidates import FUSED, Candidate, Family, candidate_named
+from nitro.fused_kernels.strategies import Kernel
+from nitro.fused_kernels.study import CaseResult, Subject, subjects
+from nitro.fused_kernels.study_store import read_document
+from nitro.fused_kernels.workbench import Workbench
 
 CASES = ("gemm_f32+layer_norm@0.9", "gemm_f32+gemv@0.9", "conv3x3_f32+layer_norm@0.5", "gemm_f16+layer_norm@0.5")
-STRATEGIES: tuple[PairStrategy, ...] = (
-    IntraBlock(128),
-    IntraBlock(384),
-    IntraBlock(640),
-    IntraBlock(256, drain=True),
-    InterBlockTicket(),
-    InterBlockStatic(),
-    IntraThread(),
-)
+FAMILIES: tuple[Family, ...] = ("first", "second", "sequential", "streams", "elastic", *FUSED)
+STUDY = Path(__file__).parent / "results" / "fusion_h200" / "study.json"
 
 # Runs in a range: its beginning and end cost more than a launch.
 RUNS = 5
@@ -98,115 +76,61 @@ METRICS: dict[str, tuple[str, float]] = {
 # ---- what runs under the profiler -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
-    """One way to run a pair: the kernels, and how to submit them."""
+def winners(result: CaseResult, case: Subject, sm: int) -> Iterator[tuple[str, Candidate]]:
+    """Yield the winners of a study, by family, that can be run today.
 
-    name: str
-    kernels: tuple[Kernel, ...]
-    submit: Callable[[], None]
-
-
-class Workload:
-    """The ways to run a case on a GPU."""
-
-    def __init__(self, runtime: Any, case: Subject) -> None:
-        self.runtime, self.case = runtime, case
-        self.problems: tuple[Problem, Problem] = (case.first, case.second)
-        self.bodies: tuple[Body, Body] = (
-            choose(self.problems[0], runtime.facts.sm),
-            choose(self.problems[1], runtime.facts.sm),
-        )
-        self.executor = Executor(runtime)
-        self.inputs = Inputs(runtime, self.problems, largest_sets=1)
-        self.streams = (runtime.stream(), runtime.stream())
-
-    def place(self, kernel: Kernel, problems: tuple[Problem, ...], blocks_per_sm: int = 1) -> Launch:
-        """Return a launch on the whole device."""
-        facts = self.runtime.facts
-        return launch(kernel, problems, sms=facts.sms, sm_ids=facts.sm_ids, blocks_per_sm=blocks_per_sm)
-
-    def single(self, role: int, *, capped: bool = False) -> Launch:
-        """Return a body alone, or on a capped grid with one block an SM."""
-        strategy = Persistent() if capped else Alone()
-        return self.place(single_kernel(self.bodies[role], strategy), (self.problems[role],))
-
-    def put(self, work: Launch, stream: Handle | None, role: int = 0) -> None:
-        """Submit a launch; `role` says for which problem a kernel of one body is."""
-        addresses = self.inputs.sets[0]
-        if role:
-            addresses = {f"first{name[6:]}": at for name, at in addresses.items() if name.startswith("second")}
-        self.executor.submit(work, addresses, stream)
-
-    def ways(self) -> Iterator[Way]:
-        """Return the ways that are counted."""
-        first, second = self.single(0), self.single(1)
-        capped = self.single(0, capped=True)
-
-        def beside(one: Launch) -> Callable[[], None]:
-            def run() -> None:
-                for stream in self.streams:
-                    self.runtime.join(stream, [None])
-                self.put(one, self.streams[0])
-                self.put(second, self.streams[1], 1)
-                self.runtime.join(None, list(self.streams))
-
-            return run
-
-        def in_turn() -> None:
-            self.put(first, None)
-            self.put(second, None, 1)
-
-        both = (first.kernel, second.kernel)
-        yield Way("first", (first.kernel,), lambda: self.put(first, None))
-        yield Way("second", (second.kernel,), lambda: self.put(second, None, 1))
-        yield Way("sequential", both, in_turn)
-        yield Way("streams first, second", both, beside(first))
-        yield Way("elastic first x1", (capped.kernel, second.kernel), beside(capped))
-        for strategy in STRATEGIES:
-            try:
-                kernel = pair_kernel(*self.bodies, strategy)
-                work = self.place(kernel, self.problems)
-                self.executor.load(kernel)
-            except NitroError as error:
-                print(f"{self.case.name}: {strategy_name(strategy)}: {error}", file=sys.stderr)
-                continue
-            yield Way(strategy_name(strategy), (kernel,), lambda work=work: self.put(work, None))  # type: ignore[misc]
-
-    def resources(self, kernel: Kernel) -> dict[str, Any]:
-        """Return what a kernel takes of an SM."""
-        loaded = self.executor.load(kernel)
-        return {
-            "kernel": kernel.name,
-            "threads": kernel.threads,
-            "registers": loaded.resources.registers,
-            "spill_bytes": loaded.resources.spill_store_bytes,
-            "shared_bytes": kernel.shared_bytes,
-            "blocks_per_sm": loaded.blocks_per_sm,
-        }
+    Raises:
+        InputError: the study has none of them.
+    """
+    found = 0
+    for family in FAMILIES:
+        won = result.winner(family)
+        candidate = won and candidate_named(won.name, (case.first, case.second), sm)
+        if candidate:
+            found += 1
+            yield family, candidate
+        elif won:
+            print(f"{case.name}: sm_{sm} has no way called {won.name!r} today", file=sys.stderr)
+    if not found:
+        raise InputError(f"{case.name}: the study has no way that can be run here; measure one, or choose another.")
 
 
-def run_workload(names: Sequence[str], to: Path) -> None:
+def resources(bench: Workbench, kernel: Kernel) -> dict[str, Any]:
+    """Return what a kernel takes of an SM."""
+    loaded = bench.executor.load(kernel)
+    return {
+        "kernel": kernel.name,
+        "threads": kernel.threads,
+        "registers": loaded.resources.registers,
+        "spill_bytes": loaded.resources.spill_store_bytes,
+        "shared_bytes": kernel.shared_bytes,
+        "blocks_per_sm": loaded.blocks_per_sm,
+    }
+
+
+def run_workload(names: Sequence[str], study: Path, to: Path) -> None:
     """Run every way of some cases, each as a range of the profiler, and write what they were in their order."""
     import importlib
 
     driver = importlib.import_module("cuda.bindings.driver")
     runtime = open_runtime()
+    results = {result.name: result for result in read_document(study)[0]}
     ranges: list[dict[str, Any]] = []
     for case in subjects(names):
-        workload = Workload(runtime, case)
-        for way in workload.ways():
-            way.submit()
-            workload.executor.check()
+        if case.name not in results:
+            raise InputError(f"{study}: there is no case {case.name} in it; choose another --case or --study.")
+        bench = Workbench(runtime, (case.first, case.second), largest_sets=1)
+        for family, candidate in winners(results[case.name], case, runtime.facts.sm):
+            way = bench.prepare(candidate)
+            bench.executor.check()
             driver.cuProfilerStart()
             for _ in range(RUNS):
-                way.submit()
+                way.submit(0)
             driver.cuProfilerStop()
             runtime.synchronize()
-            ranges.append(
-                {"case": case.name, "way": way.name, "kernels": [workload.resources(one) for one in way.kernels]}
-            )
-        workload.inputs.free()
+            kernels = [resources(bench, one) for one in candidate.kernels]
+            ranges.append({"case": case.name, "way": family, "candidate": candidate.name, "kernels": kernels})
+        bench.close()
     to.write_text(json.dumps({"device": asdict(runtime.facts), "ranges": ranges}), encoding="utf-8")
 
 
@@ -227,7 +151,9 @@ def _last_line(done: subprocess.CompletedProcess[str]) -> str:
     return (errors or lines or ["no reason given"])[-1].strip()
 
 
-def profile(ncu: str, names: Sequence[str], metrics: Sequence[str], replay: str, folder: Path) -> dict[str, Any]:
+def profile(
+    ncu: str, names: Sequence[str], study: Path, metrics: Sequence[str], replay: str, folder: Path
+) -> dict[str, Any]:
     """Run the workload under ncu; return what ran, each range with the values of the metrics.
 
     Raises:
@@ -236,7 +162,7 @@ def profile(ncu: str, names: Sequence[str], metrics: Sequence[str], replay: str,
     log, workload = folder / "counters.csv", folder / "workload.json"
     command = [ncu, "--replay-mode", replay, "--clock-control", "none", "--csv", "--page", "raw"]
     command += ["--print-units", "base", "--log-file", str(log), "--metrics", ",".join(metrics)]
-    command += [sys.executable, __file__, "--workload", str(workload)]
+    command += [sys.executable, __file__, "--workload", str(workload), "--study", str(study)]
     for name in names:
         command += ["--case", name]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -330,6 +256,7 @@ def _percent(ratio: float | None, of: float) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", action="append", dest="cases", metavar="NAME")
+    parser.add_argument("--study", type=Path, default=STUDY, help="whose winners to run; default: the one of an H200")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--ncu", default=os.environ.get("NCU", "ncu"))
     parser.add_argument("--replay", choices=("range", "app-range"), default="range")
@@ -339,7 +266,7 @@ def main() -> int:
     names = chosen.cases or list(CASES)
     try:
         if chosen.workload:
-            run_workload(names, chosen.workload)
+            run_workload(names, chosen.study, chosen.workload)
             return 0
         if chosen.show:
             print(table(json.loads(chosen.show.read_text(encoding="utf-8"))))
@@ -351,7 +278,7 @@ def main() -> int:
         known = available(ncu)
         metrics = [metric for metric, _ in METRICS.values() if metric.partition(".")[0] in known]
         with tempfile.TemporaryDirectory() as folder:
-            content = profile(ncu, names, metrics, chosen.replay, Path(folder))
+            content = profile(ncu, names, chosen.study, metrics, chosen.replay, Path(folder))
     except NitroError as error:
         print(f"fusion_counters: {error}", file=sys.stderr)
         return error.exit_code

@@ -47,11 +47,15 @@ class Field:
         return {"int": "int", "int64": "long long", "float": "float"}[self.kind]
 
 
+# What ptxas asks for beside the sums of an instruction of wgmma, of every thread of a block.
+_REGISTERS_BESIDE_WGMMA = 26
 # What a thread of a SIMT body needs without spills if it has 32 sums; with 64 it gets along with 128 registers, and a
 # block of 512 threads of `gemm` with 64.
 _REGISTERS = 65536
 _REGISTERS_OF_32_SUMS = 80
 _MORE_OF_CONVOLUTIONS = 16
+# Winograd's body counts the bytes to a patch in 32 bits.
+_LARGEST_OFFSET = 2**32
 
 
 def _fields(dtype: DType, inputs: str, scalars: str) -> tuple[Field, ...]:
@@ -72,11 +76,14 @@ def _flag(value: bool) -> str:
 class MemoryBody:
     """A memory-bound body, whose unit is the work of one warp. It needs no barrier.
 
-    A staged body (`stages` above 0) has so many pieces of each warp on their way through shared memory, and with `keep`
-    what it needs for every row in registers; the others load pieces into registers, and need no shared memory.
+    A staged body (`stages` above 0) has so many pieces of each warp on their way through shared memory; the others load
+    pieces into registers.
     `width` elements move at once: 16 bytes, or 1 element for rows or pointers that are not aligned to 16 bytes.
     `chunks` packs a lane make a piece; for LayerNorm and softmax that is a row, and 0 takes rows of any length.
     `rows` is the rows (elementwise: pieces) of a unit, `together` those of LayerNorm and softmax in a piece.
+    An `exact` body takes only rows that are one piece (`skinny_gemm`, elementwise: lines of weights, or all of it, that
+    are whole pieces), and needs fewer instructions for them. With `short` a piece of softmax is `width` rows, which are
+    moved as packs whatever their length is; a row is then `chunks` numbers of each of 32 / `width` lanes.
     """
 
     operation: Literal["layer_norm", "softmax", "skinny_gemm", "embedding", "residual_gelu", "copy"]
@@ -86,19 +93,25 @@ class MemoryBody:
     rows: int = 1
     batch: int = 1
     stages: int = 0
-    keep: bool = False
     together: int = 1
+    exact: bool = False
+    short: bool = False
 
     block_granular = False
     header = "memory.cuh"
+    exact_sm = None
+    shared_alignment = 128
+    most_block_threads = 1024
+    chained = False
 
     @property
     def name(self) -> str:
         """Return a short name that tells bodies apart, fit for an identifier."""
         batch = f"_b{self.batch}" if self.operation == "skinny_gemm" else ""
-        staged = f"_a{self.stages}{'k' if self.keep else ''}" if self.stages else ""
+        staged = f"_a{self.stages}" if self.stages else ""
         together = f"t{self.together}" if self.together > 1 else ""
-        sizes = f"w{self.width}x{self.chunks}_r{self.rows}{together}"
+        kind = "s" if self.short else "e" if self.exact else ""
+        sizes = f"w{self.width}x{self.chunks}{kind}_r{self.rows}{together}"
         return f"{self.operation}_{self.dtype[0]}{self.dtype[-2:]}_{sizes}{batch}{staged}"
 
     @property
@@ -106,24 +119,27 @@ class MemoryBody:
         """Return the C++ type."""
         if not self.stages:
             return self._unstaged_cpp
-        return f"nitro::Staged<{self._unstaged_cpp}, {self.stages}, {_flag(self.keep)}>"
+        return f"nitro::Staged<{self._unstaged_cpp}, {self.stages}>"
 
     @property
     def _unstaged_cpp(self) -> str:
         element, sizes = CPP_ELEMENT[self.dtype], f"{self.width}, {self.chunks}, {self.rows}"
+        exact = _flag(self.exact)
         match self.operation:
             case "layer_norm":
-                return f"nitro::LayerNorm<{element}, {sizes}, {self.together}>"
+                return f"nitro::LayerNorm<{element}, {sizes}, {self.together}, {exact}>"
+            case "softmax" if self.short:
+                return f"nitro::SoftmaxOfShortRows<{element}, {sizes}>"
             case "softmax":
-                return f"nitro::Softmax<{element}, {sizes}, {self.together}>"
+                return f"nitro::Softmax<{element}, {sizes}, {self.together}, {exact}>"
             case "skinny_gemm":
-                return f"nitro::SkinnyGemm<{element}, {sizes}, {self.batch}>"
+                return f"nitro::SkinnyGemm<{element}, {sizes}, {self.batch}, {exact}>"
             case "embedding":
-                return f"nitro::Embedding<{element}, {sizes}>"
+                return f"nitro::Embedding<{element}, {sizes}, {exact}>"
             case "residual_gelu":
-                return f"nitro::Elementwise<nitro::ResidualGelu, {element}, {sizes}>"
+                return f"nitro::Elementwise<nitro::ResidualGelu, {element}, {sizes}, {exact}>"
             case "copy":
-                return f"nitro::Elementwise<nitro::Copy, {element}, {sizes}>"
+                return f"nitro::Elementwise<nitro::Copy, {element}, {sizes}, {exact}>"
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -158,12 +174,17 @@ class MemoryBody:
     @property
     def piece_bytes(self) -> int:
         """Return what a warp loads at once; of rows of any length, which are read several times, nothing."""
+        if self.short:
+            return -(-self.chunks // self.width) * 32 * self.width * ELEMENT_BYTES[self.dtype]
         rows = {"skinny_gemm": self.rows, "residual_gelu": 2}.get(self.operation, self.together)
         return rows * self.chunks * 32 * self.width * ELEMENT_BYTES[self.dtype]
 
     def shared_bytes_of(self, threads: int) -> int:
-        """Return the shared memory that so many threads take, as `kWarpBytes` of each warp in `csrc/`."""
-        return threads // 32 * self.stages * self.piece_bytes
+        """Return the shared memory that so many threads take, as `kWarpBytes` of each warp in `csrc/`.
+
+        Short rows are turned there, a piece at a time, also where they are not staged.
+        """
+        return threads // 32 * (self.stages + self.short) * self.piece_bytes
 
     def units(self, problem: Problem) -> int:
         """Return how many units of work the problem has."""
@@ -185,15 +206,18 @@ class MemoryBody:
         _check_operation(self.operation, self.dtype, problem)
         if self.stages and (self.width == 1 or not self.chunks):
             raise UsageError(f"{self.name}: only whole packs of rows that a warp holds can be staged; use stages=0.")
+        held = 32 * self.width * self.chunks
         match problem:
+            case SoftmaxProblem() if self.short:
+                self._check_short_rows(problem)
             case LayerNormProblem() | SoftmaxProblem():
                 _check_width(self.name, "columns", problem.columns, self.width)
-                held = 32 * self.width * self.chunks
                 if self.chunks and problem.columns > held:
                     raise UsageError(
                         f"{self.name} holds rows of up to {held} columns, the problem has {problem.columns}; "
                         "use more chunks, or 0 for any length."
                     )
+                self._check_exact("columns", problem.columns, of_pieces=False)
             case SkinnyGemmProblem():
                 _check_width(self.name, "inner", problem.inner, self.width)
                 if problem.batch != self.batch:
@@ -201,12 +225,34 @@ class MemoryBody:
                         f"{self.name} is built for batch {self.batch}, the problem has {problem.batch}; "
                         f"use the body with batch {problem.batch}."
                     )
+                self._check_exact("inner", problem.inner)
             case EmbeddingProblem():
                 _check_width(self.name, "columns", problem.columns, self.width)
+                self._check_exact("columns", problem.columns, of_pieces=False)
             case ElementwiseProblem():
                 _check_width(self.name, "elements", problem.count, self.width)
+                if problem.count:
+                    self._check_exact("elements", problem.count)
             case _:
                 pass
+
+    def _check_exact(self, what: str, size: int, *, of_pieces: bool = True) -> None:
+        """Raise UsageError if an exact body does not fit, whose rows are one piece or a whole number `of_pieces`."""
+        held = 32 * self.width * self.chunks
+        if self.exact and (not size or size % held or (size != held and not of_pieces)):
+            raise UsageError(
+                f"{self.name} takes {'multiples of ' if of_pieces else ''}{held} {what}, the problem has {size}; "
+                "use exact=False."
+            )
+
+    def _check_short_rows(self, problem: SoftmaxProblem) -> None:
+        lanes = 32 // self.width
+        most = lanes * self.chunks
+        if not most - lanes < problem.columns <= most:
+            raise UsageError(
+                f"{self.name} takes rows of {most - lanes + 1} to {most} columns, the problem has {problem.columns}; "
+                f"use chunks={-(-problem.columns // lanes)}."
+            )
 
 
 def _check_operation(operation: str, dtype: DType, problem: Problem) -> None:
@@ -231,7 +277,11 @@ class ComputeBody:
     With `asynchronous` copies (sm_80 and newer) `stages` slabs are on their way; else registers stage them and there
     are 2. With `prefetch` bodies of mma.sync load their fragments ahead, for a few registers more. `width` is as in
     `MemoryBody`, along the channels (`gemm`: along rows and outputs).
-    Tensor bodies have warps of `warp_m` x `warp_n`; SIMT bodies have `simt_threads`.
+    Tensor bodies have warps of `warp_m` x `warp_n`; SIMT bodies have `simt_threads`. With `wgmma` (sm_90 alone) four
+    warps together have such a part, slabs have 64 channels, and `prefetch` overlaps the products of one with the next.
+
+    With `winograd` a 3x3 convolution of stride 1 takes fewer multiplications (F(2x2, 3x3), see `csrc/winograd.cuh`).
+    Its tile is 32 times 2x2 pixels in 32 or 64 channels, it has 256 threads and 2 stages: `winograd_bodies` makes them.
     """
 
     operation: Literal["gemm", "convolution_3x3", "convolution_1x1"]
@@ -247,6 +297,8 @@ class ComputeBody:
     mma: bool = True
     width: int = 4
     prefetch: bool = False
+    winograd: bool = False
+    wgmma: bool = False
 
     block_granular = True
 
@@ -258,12 +310,46 @@ class ComputeBody:
     @property
     def header(self) -> str:
         """Return the header that defines the body."""
+        if self.winograd:
+            return "winograd.cuh"
+        if self.wgmma:
+            return "wgmma.cuh"
         return "tensor.cuh" if self.tensor else "simt.cuh"
+
+    @property
+    def exact_sm(self) -> int | None:
+        """Return the only architecture that the body can run on, as in sm_90a; None if newer ones take it over."""
+        return 90 if self.wgmma else None
+
+    @property
+    def chained(self) -> bool:
+        """Return whether a block an SM computes all tiles, one overlapping with the next, as `kChained` in `csrc/`."""
+        return self.wgmma and self.blocks_per_sm == 1
+
+    @property
+    def most_block_threads(self) -> int:
+        """Return how many threads a block may have, its partner's among them: wgmma needs registers of all of them."""
+        if not self.wgmma:
+            return 1024
+        registers = -(-(self.warp_n // 2 + _REGISTERS_BESIDE_WGMMA) // 8) * 8
+        return _REGISTERS // registers // 128 * 128
+
+    @property
+    def shared_alignment(self) -> int:
+        """Return what the beginning of its shared memory must be a multiple of, in bytes."""
+        return 1024 if self.wgmma else 128
 
     @property
     def depth(self) -> int:
         """Return how many channels a slab has."""
+        if self.winograd:
+            return 8
         return self.tensor_depth if self.tensor else 16
+
+    @property
+    def sums(self) -> int:
+        """Return how many sums a thread of a SIMT body has: Winograd's 16 products a tile are 4 for each output."""
+        return self.tile_m * self.tile_n // self.threads * (4 if self.winograd else 1)
 
     @property
     def name(self) -> str:
@@ -271,22 +357,29 @@ class ComputeBody:
         kind = {"gemm": "gemm", "convolution_3x3": "conv3", "convolution_1x1": "conv1"}[self.operation]
         copies = (f"a{self.stages}" if self.asynchronous else "s2") + ("p" if self.prefetch else "")
         if self.tensor:
-            unit = "mma" if self.mma else "wmma"
+            unit = "wgmma" if self.wgmma else "mma" if self.mma else "wmma"
             shape = f"{unit}{self.warp_m}x{self.warp_n}x{self.tensor_depth}"
         else:
-            shape = f"t{self.simt_threads}"
+            shape = f"{'wino_' if self.winograd else ''}t{self.simt_threads}"
         return f"{kind}_{self.dtype[0]}{self.dtype[-2:]}_{self.tile_m}x{self.tile_n}_{shape}_{copies}_w{self.width}"
 
     @property
     def cpp(self) -> str:
         """Return the C++ type."""
         copies = f"{self.stages}, {_flag(self.asynchronous)}"
+        if self.wgmma:
+            return (
+                f"nitro::WgmmaConvolution<{self.filter_size}, {self.tile_m}, {self.tile_n}, {self.warp_m}, "
+                f"{self.warp_n}, {self.stages}, {_flag(self.prefetch)}, {_flag(self.chained)}>"
+            )
         if self.tensor:
             return (
                 f"nitro::TensorConvolution<{self.filter_size}, {self.tile_m}, {self.tile_n}, {self.warp_m}, "
                 f"{self.warp_n}, {self.tensor_depth}, {copies}, {_flag(self.mma)}, {self.width}, "
                 f"{_flag(self.prefetch)}>"
             )
+        if self.winograd:
+            return f"nitro::WinogradConvolution<{self.tile_n}>"
         tile = f"{self.tile_m}, {self.tile_n}, {self.simt_threads}, {copies}, {self.width}"
         if self.operation == "gemm":
             return f"nitro::SimtGemm<{tile}>"
@@ -312,12 +405,16 @@ class ComputeBody:
     def threads(self) -> int:
         """Return the threads of a block."""
         if self.tensor:
-            return (self.tile_m // self.warp_m) * (self.tile_n // self.warp_n) * 32
+            return (self.tile_m // self.warp_m) * (self.tile_n // self.warp_n) * (128 if self.wgmma else 32)
         return self.simt_threads
 
     @property
     def shared_bytes(self) -> int:
         """Return the shared memory that the stages take, as `kSharedBytes` in `csrc/`."""
+        if self.winograd:
+            # Transformed, 16 numbers for each tile or output and channel; as they come, 17 (one of padding) and 9.
+            numbers = (16 + 17) * self.tile_m // 4 + (16 + 9) * self.tile_n
+            return self.stages * numbers * self.depth * ELEMENT_BYTES[self.dtype]
         if self.tensor:
             numbers = (self.tile_m + self.tile_n) * (self.depth if self.mma else self.depth + 8)
         else:
@@ -329,8 +426,10 @@ class ComputeBody:
     @property
     def blocks_per_sm(self) -> int:
         """Return how many blocks should fit on an SM: as many as the sums leave registers for, without spills."""
-        sums = self.tile_m * self.tile_n // self.threads
-        if self.width == 1 or sums >= 128 or (self.tensor and not self.mma):
+        sums = self.sums
+        if self.winograd or self.width == 1 or sums >= 128 or (self.wgmma and sums > 64):
+            return 1
+        if self.tensor and not self.mma:
             return 1
         if self.tensor or not self.asynchronous:
             return 2 if self.threads <= 256 else 1
@@ -348,6 +447,8 @@ class ComputeBody:
     @property
     def minimum_sm(self) -> int:
         """Return the oldest architecture that the body is meant for, as in sm_80."""
+        if self.wgmma:
+            return 90
         if self.asynchronous or (self.tensor and self.mma):
             return 80
         return 70 if self.tensor else 53
@@ -356,6 +457,9 @@ class ComputeBody:
         """Return how many tiles the problem has."""
         self.check(problem)
         match problem:
+            case ConvolutionProblem() if self.winograd:
+                tiles = problem.images * -(-problem.out_height // 2) * -(-problem.out_width // 2)
+                return -(-4 * tiles // self.tile_m) * -(-problem.outputs // self.tile_n)
             case GemmProblem() | ConvolutionProblem():
                 return -(-problem.rows // self.tile_m) * -(-problem.outputs // self.tile_n)
             case _:
@@ -369,6 +473,19 @@ class ComputeBody:
             _check_width(self.name, "outputs", problem.outputs, self.width)
         elif isinstance(problem, ConvolutionProblem):
             _check_width(self.name, "channels", problem.channels, self.width)
+            if self.winograd:
+                self._check_winograd(problem)
+
+    def _check_winograd(self, problem: ConvolutionProblem) -> None:
+        if problem.filter_size != 3 or problem.stride != 1 or problem.dtype != "float32" or self.width != 4:
+            raise UsageError(
+                f"{self.name} does 3x3 convolutions of stride 1 in float32, four channels at once, not "
+                f"{problem.filter_size}x{problem.filter_size} of stride {problem.stride} in {problem.dtype}, "
+                f"{self.width} at once; use winograd=False."
+            )
+        size = problem.arrays[0].bytes
+        if size >= _LARGEST_OFFSET:
+            raise UsageError(f"{self.name} reaches 4 GiB of images, these are {size} bytes; use winograd=False.")
 
 
 Body = MemoryBody | ComputeBody
@@ -395,6 +512,10 @@ def operation_of(problem: Problem) -> str:
 
 def check_architecture(body: Body, sm: int) -> None:
     """Raise UsageError if a body cannot run on an architecture, given as 53 for sm_53."""
+    if body.exact_sm and sm != body.exact_sm:
+        raise UsageError(
+            f"{body.name} uses wgmma, which only sm_{body.exact_sm} has, this is sm_{sm}; use a body without it."
+        )
     if sm < body.minimum_sm:
         older = "; choose(problem, sm) gives one that does" if body.minimum_sm == 80 else ""
         raise UsageError(f"{body.name} needs sm_{body.minimum_sm} or newer, this is sm_{sm}{older or '; use float32'}.")
@@ -412,39 +533,72 @@ def choose(problem: Problem, sm: int, *, aligned: bool = True) -> Body:
         UsageError: no body does this on the architecture.
     """
     match problem:
+        case GemmProblem():
+            width = _width(problem.dtype, aligned, problem.rows, problem.outputs)
+            return _for_architecture(ComputeBody("gemm", width=width, stages=4), sm)
+        case ConvolutionProblem():
+            return _for_architecture(_convolution_body(problem, sm, aligned=aligned), sm)
+        case _:
+            return _memory_body(problem, aligned=aligned)
+
+
+def _memory_body(problem: Problem, *, aligned: bool) -> MemoryBody:
+    """Return the body of `choose` for a memory-bound problem, which is the same on every architecture."""
+    match problem:
         case LayerNormProblem() | SoftmaxProblem():
             operation: Literal["layer_norm", "softmax"] = (
                 "layer_norm" if isinstance(problem, LayerNormProblem) else "softmax"
             )
             width = _width(problem.dtype, aligned, problem.columns)
+            if operation == "softmax" and width == 1 and aligned and 0 < problem.columns <= _MOST_COLUMNS_OF_SHORT_ROWS:
+                return _of_short_rows(problem.dtype, problem.columns)
             chunks = -(-problem.columns // (32 * width))
             # What a lane holds of a row is bounded by its registers; longer rows are read again from the cache.
-            return MemoryBody(operation, problem.dtype, width, max(1, chunks) if chunks * width <= 32 else 0)
+            rows = MemoryBody(operation, problem.dtype, width, max(1, chunks) if chunks * width <= 32 else 0)
+            return replace(rows, exact=width > 1 and problem.columns == 32 * width * rows.chunks)
         case SkinnyGemmProblem():
             width = _width(problem.dtype, aligned, problem.inner)
-            rows = 2 if problem.batch <= 2 else 1
-            return MemoryBody("skinny_gemm", problem.dtype, width, 4, rows, problem.batch)
+            lines = 2 if problem.batch <= 2 else 1
+            gemv = MemoryBody("skinny_gemm", problem.dtype, width, 4, lines, problem.batch)
+            return _in_whole_pieces(gemv, problem.inner)
         case EmbeddingProblem():
             width = _width(problem.dtype, aligned, problem.columns)
-            return MemoryBody("embedding", problem.dtype, width, min(4, max(1, -(-problem.columns // (32 * width)))))
+            chunks = max(1, -(-problem.columns // (32 * width)))
+            if width > 1 and problem.columns == 32 * width * chunks and chunks * width <= 32:
+                return MemoryBody("embedding", problem.dtype, width, chunks, exact=True)
+            return MemoryBody("embedding", problem.dtype, width, min(4, chunks))
         case ElementwiseProblem():
-            return MemoryBody(problem.operation, problem.dtype, _width(problem.dtype, aligned, problem.count), 4)
-        case GemmProblem():
-            width = _width(problem.dtype, aligned, problem.rows, problem.outputs)
-            return _for_architecture(ComputeBody("gemm", width=width, stages=4), sm)
-        case ConvolutionProblem():
-            width = _width(problem.dtype, aligned, problem.channels)
-            filters: Literal["convolution_3x3", "convolution_1x1"] = (
-                "convolution_3x3" if problem.filter_size == 3 else "convolution_1x1"
-            )
-            body = ComputeBody(filters, problem.dtype, width=width)
-            if problem.dtype == "float16":
-                # cp.async moves 4 bytes at least.
-                body = replace(body, tile_n=128, stages=3, asynchronous=width > 1)
-                deep = replace(body, tensor_depth=64)
-                if width > 1 and sm in LIMITS and 2 * deep.shared_bytes < LIMITS[sm].shared_bytes:
-                    body = deep
-            return _for_architecture(body, sm)
+            width = _width(problem.dtype, aligned, problem.count)
+            return _in_whole_pieces(MemoryBody(problem.operation, problem.dtype, width, 4), problem.count)
+        case _:
+            raise AssertionError(problem)
+
+
+def _convolution_body(problem: ConvolutionProblem, sm: int, *, aligned: bool) -> ComputeBody:
+    """Return the body of `choose` for a convolution, with asynchronous copies whatever the architecture."""
+    width = _width(problem.dtype, aligned, problem.channels)
+    filters: Literal["convolution_3x3", "convolution_1x1"] = (
+        "convolution_3x3" if problem.filter_size == 3 else "convolution_1x1"
+    )
+    body = ComputeBody(filters, problem.dtype, width=width)
+    if problem.dtype == "float32":
+        return body
+    # cp.async moves 4 bytes at least.
+    body = replace(body, tile_n=128, stages=3, asynchronous=width > 1)
+    deep = replace(body, tensor_depth=64)
+    if width > 1 and sm == 90:
+        return _wgmma_body(replace(deep, wgmma=True), problem)
+    fits = width > 1 and sm in LIMITS and 2 * deep.shared_bytes < LIMITS[sm].shared_bytes
+    return deep if fits else body
+
+
+def _wgmma_body(body: ComputeBody, problem: Problem) -> ComputeBody:
+    """Return the body with the largest tile that leaves few SMs without one, or the smallest."""
+    for m, n, group_n, stages, prefetch in _WGMMA_CHOICES:
+        body = replace(body, tile_m=m, tile_n=n, warp_n=group_n, stages=stages, prefetch=prefetch)
+        if body.units(problem) >= _ENOUGH_TILES:
+            break
+    return body
 
 
 def candidates(problem: Problem, sm: int, *, aligned: bool = True) -> tuple[Body, ...]:
@@ -459,13 +613,21 @@ def candidates(problem: Problem, sm: int, *, aligned: bool = True) -> tuple[Body
         UsageError: no body does this on the architecture.
     """
     first = choose(problem, sm, aligned=aligned)
+    others: list[Body]
     if isinstance(first, MemoryBody):
-        others: list[Body] = [replace(first, rows=rows) for rows in (1, 2, 4, 8)]
+        others = _memory_forms(first)
+        if isinstance(problem, SoftmaxProblem) and first.width > 1 and 0 < problem.columns < 32 * first.width:
+            others.append(_of_short_rows(problem.dtype, problem.columns))  # lanes that had nothing to do have something
     elif first.width == 1 or not first.asynchronous:
         others = []
     elif first.tensor:
         others = [
-            replace(first, tile_m=m, tile_n=n, warp_n=warp_n, tensor_depth=depth, stages=stages, prefetch=prefetch)
+            replace(first, tile_m=m, tile_n=n, warp_n=group_n, stages=stages, prefetch=prefetch)
+            for m, n, group_n, stages, prefetch in (_WGMMA_TILES if first.wgmma else ())
+        ]
+        plain = replace(first, wgmma=False)
+        others += [
+            replace(plain, tile_m=m, tile_n=n, warp_n=warp_n, tensor_depth=depth, stages=stages, prefetch=prefetch)
             for m, n, warp_n, depth, stages, prefetch in _TENSOR_TILES
         ]
     else:
@@ -473,9 +635,57 @@ def candidates(problem: Problem, sm: int, *, aligned: bool = True) -> tuple[Body
             replace(first, tile_m=m, tile_n=n, simt_threads=threads, stages=stages)
             for m, n, threads, stages in _SIMT_TILES
         ]
+        others += winograd_bodies(problem, sm) if first.operation == "convolution_3x3" else ()
     return tuple(dict.fromkeys([first, *others]))
 
 
+def _memory_forms(first: MemoryBody) -> list[Body]:
+    """Return a memory body with few rows a warp, for few registers, and with many, for few instructions."""
+    if first.short:
+        return [replace(first, rows=rows * first.width) for rows in (1, 4)]
+    if first.operation == "skinny_gemm":
+        return [replace(first, rows=rows) for rows in (1, 2, 4)]
+    forms: list[Body] = [replace(first, rows=rows) for rows in (1, 8)]
+    if first.operation in ("layer_norm", "softmax") and 0 < first.chunks * first.width <= MOST_NUMBERS_FOR_TWO_ROWS:
+        forms += [replace(first, rows=rows, together=2) for rows in (2, 8)]
+    return forms
+
+
+def winograd_bodies(problem: Problem, sm: int) -> tuple[ComputeBody, ...]:
+    """Return the bodies with fewer multiplications that can solve a problem and have a block on an SM; often none.
+
+    Args:
+        problem: what to compute, all its arrays at multiples of 16 bytes.
+        sm: the architecture, as 90 for sm_90.
+    """
+    if not isinstance(problem, ConvolutionProblem) or sm not in LIMITS:
+        return ()
+    found: list[ComputeBody] = []
+    for outputs in _WINOGRAD_OUTPUTS:
+        body = ComputeBody("convolution_3x3", tile_m=128, tile_n=outputs, simt_threads=256, stages=2, winograd=True)
+        try:
+            body.check(problem)
+            check_architecture(body, sm)
+        except UsageError:
+            return ()
+        if body.shared_bytes <= LIMITS[sm].shared_bytes_per_block:
+            found.append(body)
+    return tuple(found)
+
+
+# Of a row that a lane holds, where two rows at once still leave registers for a compute body beside.
+MOST_NUMBERS_FOR_TWO_ROWS = 16
+# Tiles (m, n), columns of four warps with 64 rows, stages and prefetch of bodies of wgmma; the first are what is chosen
+# from without measuring, where tiles for three quarters of the 132 SMs of an H100 are enough.
+_ENOUGH_TILES = 96
+_WGMMA_CHOICES = ((128, 256, 256, 4, True), (128, 128, 128, 3, False), (64, 128, 128, 3, False))
+_WGMMA_TILES = (
+    *_WGMMA_CHOICES,
+    (128, 256, 256, 3, False),
+    (192, 256, 256, 3, False),
+    (128, 192, 192, 4, True),
+    (192, 128, 128, 5, True),
+)
 # Tiles (m, n), columns of a warp, depth, stages and prefetch of tensor bodies; tiles, threads and stages of the others.
 _TENSOR_TILES = (
     (128, 128, 32, 64, 3, False),
@@ -495,6 +705,25 @@ _SIMT_TILES = (
     (128, 128, 256, 3),
     (128, 128, 512, 3),
 )
+# Channels of the tiles of Winograd's bodies.
+_WINOGRAD_OUTPUTS = (64, 32)
+
+
+# Longer rows take more registers of a lane than they are worth.
+_MOST_COLUMNS_OF_SHORT_ROWS = 128
+
+
+def _of_short_rows(dtype: DType, columns: int) -> MemoryBody:
+    width = 16 // ELEMENT_BYTES[dtype]
+    return MemoryBody("softmax", dtype, width, -(-columns // (32 // width)), width, short=True)
+
+
+def _in_whole_pieces(body: MemoryBody, size: int) -> MemoryBody:
+    """Return a body with the largest pieces that rows of a size are a whole number of; if there are none, the same."""
+    for chunks in range(body.chunks, min(1, body.chunks - 1), -1):
+        if body.width > 1 and size and size % (32 * body.width * chunks) == 0:
+            return replace(body, chunks=chunks, exact=True)
+    return body
 
 
 def _width(dtype: DType, aligned: bool, *sizes: int) -> int:

@@ -31,6 +31,7 @@ from .strategies import (
     PairStrategy,
     Persistent,
     pair_kernel,
+    registers_at_start,
     single_kernel,
     strategy_name,
 )
@@ -65,20 +66,24 @@ Submission = Literal["in turn", "at once", "first, second", "second, first", "se
 CARVEOUTS = (100,)
 # Spilling a handful of registers outside of the inner loop costs little and can buy a second block; more never paid.
 MOST_SPILLED_BYTES = 160
-# Registers of a thread beyond its sums, below which a compute body has been seen to spill.
+# Registers of a thread beyond its sums, below which a compute body has been seen to spill; and a body of Winograd's.
 _REGISTERS_BESIDE_SUMS = 40
+_REGISTERS_BESIDE_WINOGRAD_SUMS = 60
 _MEMORY_GROUPS = (128, 256, 384, 512)
 _MOST_FUSED_BLOCKS = 6
 _SLACK = 1.25
 _MOST_TILES = {"float32": 4, "float16": 3}
 _MOST_MEMORY_BODIES = 2
 _COARSE_ROWS = (8, 32)
-# What a staged memory body takes of the shared memory of a block; the rows of its units (of GEMV: outputs at once).
-_STAGED_BYTES = (48 << 10, 80 << 10)
-_STAGED_ROWS = {"skinny_gemm": 2}
-# What a staged LayerNorm needs to work on two rows at once, and to keep its constants beside one and two rows.
+# What a staged memory body takes of the shared memory of a block, and the rows of its units. More on its way was not
+# faster on an H200.
+_STAGED_BYTES = 48 << 10
+_STAGED_ROWS = 8
+_MOST_SHARED_BYTES = max(limits.shared_bytes_per_block for limits in LIMITS.values())
+# What a staged LayerNorm needs to work on two rows at once.
 _REGISTERS_FOR_TWO_ROWS = 80
-_REGISTERS_TO_KEEP = (80, 96)
+# More blocks an SM than are ever tried.
+_MOST_CAPPED_BLOCKS = 8
 _ELASTIC_BLOCKS = ((1, 2, 3, 4), (1, 2, 3, 4, 6))
 
 
@@ -178,23 +183,23 @@ def _can_solve(body: Body, problem: Problem, sm: int) -> bool:
 def shortlist(timed: Sequence[tuple[Body, float]]) -> tuple[Body, ...]:
     """Return the bodies that go on to be fused, of bodies with their times alone, the fastest first.
 
-    Of compute bodies of one tile and number of threads the fastest stays, and of those the four fastest that take at
-    most a quarter longer than the best (three on tensor cores, whose kernels take long to compile): a tile that is a
-    little slower alone may be the one that leaves room for a partner. Of memory bodies the fastest stays and the one
-    with fewest rows, which needs fewest registers; where these are the same, the one with most rows, which has most
-    loads on their way.
+    Of compute bodies of one algorithm, tile and number of threads the fastest stays, and of those the four fastest that
+    take at most a quarter longer than the best (three on tensor cores, whose kernels take long to compile): a tile that
+    is a little slower alone may be the one that leaves room for a partner. Of memory bodies the fastest stays and the
+    one with most rows at once and in a unit, which needs fewest instructions and so takes least from a partner that is
+    bound by them; where these are the same, the one with fewest rows, which needs fewest registers.
     """
     order = sorted(timed, key=lambda one: one[1])
-    shapes: dict[tuple[int, int, int], Body] = {}
+    shapes: dict[tuple[int, int, int, bool], Body] = {}
     memory: list[MemoryBody] = []
     for body, time in order:
         if isinstance(body, ComputeBody):
             if time <= _SLACK * order[0][1]:
-                shapes.setdefault((body.tile_m, body.tile_n, body.threads), body)
+                shapes.setdefault((body.tile_m, body.tile_n, body.threads, body.winograd), body)
         else:
             memory.append(body)
-    by_rows = sorted(memory, key=lambda body: body.rows)
-    partners = [*memory[:1], *by_rows[:1], *by_rows[-1:]]
+    by_rows = sorted(memory, key=lambda body: (body.together, body.rows))
+    partners = [*memory[:1], *by_rows[-1:], *by_rows[:1]]
     most = _MOST_TILES.get(order[0][0].dtype, len(shapes)) if order else 0
     return (*list(shapes.values())[:most], *tuple(dict.fromkeys(partners))[:_MOST_MEMORY_BODIES])
 
@@ -251,7 +256,7 @@ def all_ways(firsts: Sequence[Body], seconds: Sequence[Body], *, calls: Sequence
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """A tile whose warps take all registers of an SM together with so many threads of a staged memory body.
+    """A tile whose warps fill an SM together with so many threads of a memory body, in so many `blocks`.
 
     Where it takes more registers for one than for the other, `registers` says how many (see `IntraBlock`).
     """
@@ -259,20 +264,71 @@ class Team:
     body: ComputeBody
     threads: int
     registers: tuple[int, int] | None = None
+    blocks: int = 1
+
+    @property
+    def strategies(self) -> tuple[IntraBlock, ...]:
+        """Return the ways to run it. Two blocks fit by themselves; of three the compiler must know."""
+        min_blocks = self.blocks if self.blocks > 2 else None
+        plain = IntraBlock(self.threads, min_blocks=min_blocks, registers=self.registers)
+        return (plain, replace(plain, drain=True)) if self.blocks == 1 else (plain,)
+
+    @property
+    def memory_registers(self) -> int:
+        """Return how many registers a thread of the memory body has."""
+        if self.registers:
+            return self.registers[1]
+        return registers_at_start(self.blocks * (self.body.threads + self.threads))
 
 
-def staged(body: Body, threads: int = 128, registers: int = 128) -> tuple[MemoryBody, ...]:
-    """Return a memory body with its pieces on their way through shared memory, few of them and many.
+def staged(
+    body: Body, threads: int = 128, registers: int = 128, shared_bytes: int = _MOST_SHARED_BYTES
+) -> MemoryBody | None:
+    """Return a memory body with its pieces on their way through shared memory; None if it cannot be staged.
 
-    So many threads of it, with so many registers each, keep the memory busy and leave the rest to a compute body.
+    So many threads of it, with so many registers each and so much shared memory at most, keep the memory busy and leave
+    the rest to a compute body.
     """
     if not isinstance(body, MemoryBody) or body.stages or body.width == 1 or not body.chunks:
+        return None
+    rows = 4 * body.width if body.short else _STAGED_ROWS
+    two = _takes_two_rows(body) and registers >= _REGISTERS_FOR_TWO_ROWS
+    piece = replace(body, rows=rows, together=2 if two else 1)
+    if body.operation == "skinny_gemm":
+        piece = _of_more_lines(body, 4)
+    warps = threads // 32
+    if 2 * warps * piece.piece_bytes > shared_bytes:
+        piece = replace(piece, rows=1 if body.operation == "skinny_gemm" else piece.rows, together=1)
+    stage = warps * piece.piece_bytes
+    stages = min(-(-_STAGED_BYTES // stage), shared_bytes // stage)
+    return replace(piece, stages=max(2, min(12, stages)))
+
+
+def lean(body: Body, threads: int = 128) -> tuple[MemoryBody, ...]:
+    """Return the forms of a memory body that need fewest instructions, for a partner that is bound by them.
+
+    So few warps that share an SM with others have much on their way each: more rows at once.
+    """
+    if not isinstance(body, MemoryBody) or body.stages or not body.chunks or body.width == 1:
         return ()
-    together = 2 if registers >= _REGISTERS_FOR_TWO_ROWS and body.operation in ("layer_norm", "softmax") else 1
-    keep = registers >= _REGISTERS_TO_KEEP[together - 1] and body.operation == "layer_norm"
-    piece = replace(body, rows=_STAGED_ROWS.get(body.operation, 4), together=together, keep=keep)
-    depths = (max(2, min(16, size // (threads // 32 * piece.piece_bytes))) for size in _STAGED_BYTES)
-    return tuple(replace(piece, stages=stages) for stages in dict.fromkeys(depths))
+    if body.short:
+        return (replace(body, rows=body.width),)
+    if body.operation == "skinny_gemm":
+        return replace(body, rows=4), _of_more_lines(body, 8)
+    rows = replace(body, rows=8)
+    if not _takes_two_rows(body):
+        return (rows,)
+    return tuple(replace(rows, together=count) for count in ((2, 4) if threads < 128 else (2,)))
+
+
+def _takes_two_rows(body: MemoryBody) -> bool:
+    norm = body.operation in ("layer_norm", "softmax") and not body.short
+    return norm and body.chunks * body.width <= bodies.MOST_NUMBERS_FOR_TWO_ROWS
+
+
+def _of_more_lines(body: MemoryBody, rows: int) -> MemoryBody:
+    """Return a GEMV whose pieces are of more lines of weights, which share what is read of x, and less of each."""
+    return replace(body, rows=rows, chunks=max(1, body.chunks // 2))
 
 
 def teams(first: Body) -> tuple[Team, ...]:
@@ -283,32 +339,67 @@ def teams(first: Body) -> tuple[Team, ...]:
     """
     if not isinstance(first, ComputeBody) or not first.asynchronous or first.width == 1:
         return ()
+    if first.wgmma:
+        wide = replace(first, tile_m=128, tile_n=256, warp_m=64, warp_n=256, stages=3, prefetch=False)
+        tall = replace(wide, tile_m=256, tile_n=128, warp_m=128, warp_n=128)
+        half = replace(wide, tile_n=128, warp_n=128)
+        return (
+            Team(wide, 128, (200, 104)),
+            Team(tall, 128, (200, 104)),
+            Team(replace(half, tile_m=192), 128),
+            Team(replace(half, tile_n=192, warp_n=192), 128),
+            Team(replace(half, stages=4), 128),
+        )
     if first.tensor:
         deep = replace(first, tensor_depth=64, stages=3, warp_m=64, prefetch=False)
         high = replace(deep, tile_m=192, tile_n=128, warp_n=32)
         wide = replace(deep, tile_m=128, tile_n=256, warp_n=64)
         return Team(high, 128), Team(wide, 128, (208, 88)), Team(wide, 256, (208, 48))
+    if first.winograd:
+        return tuple(
+            Team(replace(first, tile_n=outputs), threads, registers)
+            for outputs, threads, registers in ((64, 256, (192, 64)), (64, 128, (208, 88)), (32, 256, (160, 96)))
+        )
     square = replace(first, tile_m=128, tile_n=128, simt_threads=256, stages=3)
+    half = replace(square, tile_n=64, simt_threads=128)
     if first.operation == "gemm":
-        return Team(replace(square, tile_n=64, simt_threads=128), 384), Team(square, 256)
-    return Team(square, 256, (160, 96)), Team(replace(square, tile_m=192, simt_threads=384), 128, (144, 80))
+        halves = Team(half, 64, blocks=2), Team(half, 128, blocks=2), Team(half, 384)
+        return (*halves, Team(square, 192), Team(square, 256))
+    found = (
+        Team(square, 256, (160, 96)),
+        Team(square, 128, (200, 96)),
+        Team(half, 64, blocks=2),
+        Team(replace(square, tile_m=192, simt_threads=384), 128, (144, 80)),
+    )
+    small = Team(replace(half, tile_m=64), 64, blocks=3)
+    return (*found, small) if first.operation == "convolution_1x1" else found
 
 
 def _team_ways(firsts: Sequence[Body], seconds: Sequence[Body]) -> list[Candidate]:
-    """Return ways to run a compute body beside a staged memory body in one block.
+    """Return ways to run a compute body beside a staged or lean memory body in one block.
 
-    Alone, and one after the other, a staged body on a capped grid may be the fastest as well: so it is tried there.
+    Alone, and one after the other, a staged body on a capped grid may be the fastest as well: so it is tried there. And
+    a tile that is only worth it beside another kernel is one for elastic streams, too.
     """
-    if not firsts or not seconds or not teams(firsts[0]) or not staged(seconds[0]):
+    # Only a body that solves the problem says whether one of its algorithm can.
+    algorithms = {(one.winograd, one.wgmma): one for one in firsts if isinstance(one, ComputeBody)}
+    found_teams = [team for one in algorithms.values() for team in teams(one)]
+    quick = staged(seconds[0], threads=256) if seconds else None
+    if not found_teams or quick is None:
         return []
-    found: list[Candidate] = []
-    for team in teams(firsts[0]):
-        for beside in staged(seconds[0], team.threads, team.registers[1] if team.registers else 128):
-            strategies = [IntraBlock(team.threads, registers=team.registers)]
-            if team.registers is None:
-                strategies.append(IntraBlock(team.threads, drain=True))
-            found += [Candidate("intra_block", (team.body, beside), strategy) for strategy in strategies]
-    quick = staged(seconds[0], threads=256)[0]
+    tiles = dict.fromkeys(team.body for team in found_teams if team.body not in firsts)
+    pairs = [Candidate("elastic", (tile, one), persistent=role) for tile in tiles for one in seconds for role in (0, 1)]
+    found = [one for pair in pairs for one in _elastic(pair)]
+    for team in found_teams:
+        room = _MOST_SHARED_BYTES - team.body.shared_bytes
+        slow = staged(seconds[0], team.threads, team.memory_registers, room)
+        forms: list[Body] = [slow] if slow else []
+        # With few registers the form that is fastest alone, of the fewest rows.
+        few = team.memory_registers < _REGISTERS_FOR_TWO_ROWS
+        forms += seconds[:1] if few else lean(seconds[0], team.threads)
+        found += [
+            Candidate("intra_block", (team.body, beside), strategy) for beside in forms for strategy in team.strategies
+        ]
     found.append(Candidate("second", (None, quick), persistent=1))
     return found + [Candidate("sequential", (one, quick), persistent=1) for one in firsts]
 
@@ -335,6 +426,17 @@ def carveout_twins(candidate: Candidate) -> tuple[Candidate, ...]:
     return tuple(replace(candidate, carveout_percent=percent) for percent in CARVEOUTS)
 
 
+def candidate_named(name: str, problems: tuple[Problem, Problem], sm: int) -> Candidate | None:
+    """Return the way to run two problems that has a name, as a study wrote it; None if it is not among today's.
+
+    Raises:
+        UsageError: no body does one of the problems on the architecture.
+    """
+    every = all_ways(*(plausible_bodies(problem, sm) for problem in problems))
+    known, _ = fitted(every, {}, sm, unknown_blocks=_MOST_CAPPED_BLOCKS)
+    return next((one for way in known for one in (way, *carveout_twins(way)) if one.name == name), None)
+
+
 def fused_strategies(first: Body, second: Body) -> tuple[PairStrategy, ...]:
     """Return the strategies worth trying for two bodies, without those that are sure to run out of registers."""
     groups = (second.threads,) if second.block_granular else _MEMORY_GROUPS
@@ -345,8 +447,9 @@ def fused_strategies(first: Body, second: Body) -> tuple[PairStrategy, ...]:
         for drain in (False, True)
         if first.threads % 128 == 0 and _has_registers(first, second, first.threads + group, blocks or 1)
     ]
-    found += _BY_BLOCK
-    if first.block_granular and isinstance(second, MemoryBody) and not second.stages:
+    if max(first.threads, second.threads) <= min(first.most_block_threads, second.most_block_threads):
+        found += _BY_BLOCK
+    if first.block_granular and isinstance(second, MemoryBody) and not second.shared_bytes_of(32):
         found.append(IntraThread())
     return tuple(found)
 
@@ -356,13 +459,17 @@ _BY_BLOCK = (InterBlockStatic(), InterBlockTicket(), InterBlockTicket(drain=True
 
 def _has_registers(first: Body, second: Body, threads: int, blocks: int) -> bool:
     """Tell whether so many blocks leave each thread the registers that its sums need."""
-    if threads > 1024:
+    if threads > min(first.most_block_threads, second.most_block_threads):
         return False
-    sums = max(
-        (body.tile_m * body.tile_n // body.threads for body in (first, second) if isinstance(body, ComputeBody)),
-        default=0,
+    needed = max(
+        (
+            body.sums + (_REGISTERS_BESIDE_WINOGRAD_SUMS if body.winograd else _REGISTERS_BESIDE_SUMS)
+            for body in (first, second)
+            if isinstance(body, ComputeBody)
+        ),
+        default=_REGISTERS_BESIDE_SUMS,
     )
-    return min(255, 65536 // (threads * blocks)) >= sums + _REGISTERS_BESIDE_SUMS
+    return min(255, 65536 // (threads * blocks)) >= needed
 
 
 def _family(strategy: PairStrategy) -> Family:

@@ -26,7 +26,7 @@ def compile_one(kernel: Kernel, sm: int) -> nvrtc.Compiled:
         ToolError: NVRTC is missing or does not compile it.
     """
     check_kernel(kernel, sm)
-    return nvrtc.compile_cached(kernel.source, kernel.name, sm, headers(), specific=kernel.moves_registers)
+    return nvrtc.compile_cached(kernel.source, kernel.name, sm, headers(), specific=kernel.needs_exact_architecture)
 
 
 def _compile_task(task: tuple[Kernel, int]) -> None:

@@ -379,7 +379,10 @@ class ConvolutionProblem:
 
     @property
     def flop(self) -> int:
-        """Return the floating-point operations, products with padding included."""
+        """Return the floating-point operations of a direct convolution, products with padding included.
+
+        A body with fewer multiplications is counted as a direct one, too.
+        """
         return 2 * self.rows * self.outputs * self.filter_size**2 * self.channels
 
     @property

@@ -146,8 +146,13 @@ class Kernel:
 
     @property
     def moves_registers(self) -> bool:
-        """Return whether it must be compiled for one architecture alone, as sm_90a."""
+        """Return whether its warps divide the registers of a block unevenly."""
         return isinstance(self.strategy, IntraBlock) and self.strategy.registers is not None
+
+    @property
+    def needs_exact_architecture(self) -> bool:
+        """Return whether it must be compiled for one architecture alone, as sm_90a."""
+        return self.moves_registers or any(body.exact_sm for body in self.bodies)
 
     @property
     def takes_counters(self) -> bool:
@@ -236,7 +241,7 @@ def pair_kernel(first: Body, second: Body, strategy: PairStrategy) -> Kernel:
             threads = sum(groups)
             if strategy.registers:
                 _check_registers(strategy, groups)
-            rounded = _round_up(first.shared_bytes_of(groups[0]), 128)
+            rounded = _round_up(first.shared_bytes_of(groups[0]), second.shared_alignment)
             shared = _round_up(rounded + second.shared_bytes_of(groups[1]), 16)
             moved = f", {strategy.registers[0]}, {strategy.registers[1]}" if strategy.registers else ""
             call = (
@@ -272,15 +277,18 @@ def pair_kernel(first: Body, second: Body, strategy: PairStrategy) -> Kernel:
                     f"intra-thread fusion runs a memory body between the slabs of a compute body, not {second.name} "
                     f"in {first.name}; use another strategy."
                 )
-            if second.stages:
-                raise UsageError(f"intra-thread fusion loads pieces into registers; use {second.name} with stages=0.")
+            if second.shared_bytes_of(32):
+                raise UsageError(
+                    f"intra-thread fusion has no shared memory for {second.name}; use a body that needs none."
+                )
             groups = (first.threads, first.threads)
             threads = first.threads
             shared = first.shared_bytes_of(threads)
             call = f"run_intra_thread<Body0, Body1, {threads}>(first, range0, second, range1)"
-    if threads > 1024:
+    most = min(first.most_block_threads, second.most_block_threads)
+    if threads > most:
         raise UsageError(
-            f"{first.name} with {second.name} needs {threads} threads a block, the limit is 1024; use fewer."
+            f"{first.name} with {second.name} needs {threads} threads a block, the limit is {most}; use fewer."
         )
     return _kernel((first, second), strategy, groups, threads, shared, parameters, call)
 
@@ -292,10 +300,10 @@ def _flag(value: bool) -> str:
 def _check_registers(strategy: IntraBlock, groups: tuple[int, int]) -> None:
     """Raise UsageError if two groups of a block cannot divide its registers in this way."""
     name, counts = strategy_name(strategy), strategy.registers or (0, 0)
-    if strategy.drain or groups[1] % 128 or any(count % 8 or not 24 <= count <= 240 for count in counts):
+    if groups[1] % 128 or any(count % 8 or not 24 <= count <= 240 for count in counts):
         raise UsageError(
-            f"{name}: registers move only between groups of 128 threads that do not drain, 24 to 240 of them by "
-            "eights; leave `registers` out."
+            f"{name}: registers move only between groups of 128 threads, 24 to 240 of them by eights; leave "
+            "`registers` out."
         )
     started = registers_at_start(sum(groups))
     if (
@@ -472,6 +480,9 @@ def _grid(kernel: Kernel, blocks: list[int], capped: int) -> int:
         return 0
     if kernel.capped_grid:
         return min(capped, wanted)
+    if kernel.bodies[0].chained and blocks[0] and isinstance(kernel.strategy, Alone | IntraBlock):
+        # A block an SM, which begins its next tile while it writes the last.
+        return min(capped, blocks[0])
     if isinstance(kernel.strategy, IntraBlock | IntraThread):
         # One tile of the first body a block. Where that is no work, the second still gets a full device.
         return blocks[0] or min(blocks[1], capped * 8)

@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from nitro.errors import NitroError
 
-from .bodies import Body, ComputeBody, MemoryBody
+from .bodies import Body, ComputeBody, MemoryBody, winograd_bodies
+from .occupancy import LIMITS
 from .problems import (
     ConvolutionProblem,
     ElementwiseProblem,
@@ -147,6 +148,15 @@ def bodies_for(sm: int) -> tuple[tuple[ComputeBody, ...], tuple[MemoryBody, ...]
     if sm >= 80:
         high = replace(convolution, tile_m=192, tile_n=128, simt_threads=384, stages=3)
         compute += [high, replace(tensor, tile_m=192, tile_n=128, stages=3, tensor_depth=64)]
+        image = ConvolutionProblem(1, 14, 14, 64, 64, padding=1)
+        compute += winograd_bodies(image, sm)
+    if sm == 90:
+        four = replace(tensor, wgmma=True, tensor_depth=64, warp_n=128)
+        compute += [
+            replace(four, tile_n=256, warp_n=256, prefetch=True),
+            replace(four, operation="convolution_1x1", tile_m=192, prefetch=True, stages=4),
+            replace(four, operation="convolution_1x1"),
+        ]
     memory = [
         MemoryBody("layer_norm", rows=8),
         MemoryBody("layer_norm", width=1, chunks=5),
@@ -161,15 +171,23 @@ def bodies_for(sm: int) -> tuple[tuple[ComputeBody, ...], tuple[MemoryBody, ...]
         MemoryBody("residual_gelu", rows=2),
         MemoryBody("residual_gelu", "float16", 8, 2),
         MemoryBody("copy", width=1),
+        MemoryBody("layer_norm", rows=8, together=2, exact=True),
+        MemoryBody("softmax", "float16", 8, 2, rows=4, together=2, exact=True),
+        MemoryBody("softmax", chunks=10, rows=8, short=True),
+        MemoryBody("softmax", "float16", 8, 3, rows=8, short=True),
+        MemoryBody("skinny_gemm", rows=4, exact=True),
+        MemoryBody("embedding", "float16", 8, 2, rows=4, exact=True),
+        MemoryBody("residual_gelu", rows=2, exact=True),
     ]
     if sm >= 80:
         memory += [
-            MemoryBody("layer_norm", rows=4, stages=3, keep=True, together=2),
-            MemoryBody("layer_norm", "float16", 8, 2, stages=3),
-            MemoryBody("softmax", rows=4, stages=4, together=2),
-            MemoryBody("skinny_gemm", rows=2, stages=3),
+            MemoryBody("layer_norm", rows=4, stages=3, together=2),
+            MemoryBody("layer_norm", "float16", 8, 2, stages=3, exact=True),
+            MemoryBody("softmax", rows=4, stages=4, together=2, exact=True),
+            MemoryBody("softmax", chunks=7, rows=16, stages=5, short=True),
+            MemoryBody("skinny_gemm", rows=2, stages=3, exact=True),
             MemoryBody("embedding", chunks=2, rows=4, stages=5),
-            MemoryBody("residual_gelu", rows=2, stages=2),
+            MemoryBody("residual_gelu", rows=2, stages=2, exact=True),
         ]
     return tuple(compute), tuple(memory)
 
@@ -204,51 +222,63 @@ def problems_for(body: Body, scale: int = 1) -> tuple[Problem, Problem, Problem,
     padding = 1 if side == 3 else 0
     return (
         convolution(2 * scale, 9, 3 * width + body.depth, body.tile_n + 3, padding=padding, bias=True),
-        convolution(1, 11, 2 * width, 6, stride=2, padding=padding, relu=True),
+        # An odd image without a border, of which Winograd's tiles reach over two edges.
+        convolution(1, 11, 2 * width, 6, relu=True)
+        if body.winograd
+        else convolution(1, 11, 2 * width, 6, stride=2, padding=padding, relu=True),
         convolution(1, side, width, 1),
         convolution(0, 8, width, 8),
     )
 
 
 def _memory_problems(body: MemoryBody, scale: int) -> tuple[Problem, Problem, Problem, Problem]:
+    """Return problems with odd numbers of rows, of odd lengths where the body takes them."""
     width, dtype = body.width, body.dtype
     held = 32 * width * body.chunks if body.chunks else 32 * width * 3
+    # Lengths of rows: shorter than a piece, a piece, and the shortest; longer than two pieces; a bit more than a piece.
+    short, whole, least = held - 3 * width, held, width
+    long, more = held * 2 + 3 * width, held + 3 * width
+    if body.exact:
+        short, least, long, more = held, held, 3 * held, held
+    elif body.short:
+        lanes = 32 // width
+        short, whole, least = lanes * body.chunks - 3, lanes * body.chunks, lanes * (body.chunks - 1) + 1
     rows = 203 * scale
     match body.operation:
         case "layer_norm":
             wide: list[Problem] = [
-                LayerNormProblem(rows, held - 3 * width, dtype),
-                LayerNormProblem(17, held, dtype),
-                LayerNormProblem(1, width, dtype),
-                LayerNormProblem(0, held, dtype),
+                LayerNormProblem(rows, short, dtype),
+                LayerNormProblem(17, whole, dtype),
+                LayerNormProblem(1, least, dtype),
+                LayerNormProblem(0, whole, dtype),
             ]
         case "softmax":
             wide = [
-                SoftmaxProblem(rows, held - 3 * width, dtype, 0.125),
-                SoftmaxProblem(17, held, dtype, 9.0),
-                SoftmaxProblem(1, width, dtype),
-                SoftmaxProblem(0, held, dtype),
+                SoftmaxProblem(rows, short, dtype, 0.125),
+                SoftmaxProblem(17, whole, dtype, 9.0),
+                SoftmaxProblem(1, least, dtype),
+                SoftmaxProblem(0, whole, dtype),
             ]
         case "skinny_gemm":
             wide = [
-                SkinnyGemmProblem(body.batch, rows, held * 2 + 3 * width, dtype),
-                SkinnyGemmProblem(body.batch, 17, held, dtype, bias=False),
-                SkinnyGemmProblem(body.batch, 1, width, dtype),
-                SkinnyGemmProblem(body.batch, 0, held, dtype),
+                SkinnyGemmProblem(body.batch, rows, long, dtype),
+                SkinnyGemmProblem(body.batch, 17, whole, dtype, bias=False),
+                SkinnyGemmProblem(body.batch, 1, least, dtype),
+                SkinnyGemmProblem(body.batch, 0, whole, dtype),
             ]
         case "embedding":
             wide = [
-                EmbeddingProblem(rows, held + 3 * width, 50, 77, dtype),
-                EmbeddingProblem(17, held, 5, 4, dtype),
-                EmbeddingProblem(1, width, 1, 1, dtype),
-                EmbeddingProblem(0, held, 5, 7, dtype),
+                EmbeddingProblem(rows, more, 50, 77, dtype),
+                EmbeddingProblem(17, whole, 5, 4, dtype),
+                EmbeddingProblem(1, least, 1, 1, dtype),
+                EmbeddingProblem(0, whole, 5, 7, dtype),
             ]
         case _:
             operation: Literal["residual_gelu", "copy"] = "copy" if body.operation == "copy" else "residual_gelu"
             wide = [
-                ElementwiseProblem(operation, rows * held + 5 * width, dtype),
+                ElementwiseProblem(operation, rows * held + (0 if body.exact else 5 * width), dtype),
                 ElementwiseProblem(operation, 3 * held, dtype),
-                ElementwiseProblem(operation, width, dtype),
+                ElementwiseProblem(operation, least, dtype),
                 ElementwiseProblem(operation, 0, dtype),
             ]
     return wide[0], wide[1], wide[2], wide[3]
@@ -273,20 +303,24 @@ def default_cases(sm: int, scale: int = 1) -> tuple[Case, ...]:
 def pair_strategies(first: Body, second: Body, sm: int) -> tuple[PairStrategy, ...]:
     """Return the strategies that can run two bodies together on an architecture."""
     found: list[PairStrategy] = []
-    if second.block_granular or first.threads + 128 <= 1024:
+    most = min(first.most_block_threads, second.most_block_threads)
+    if second.block_granular or first.threads + 128 <= most:
         found += [IntraBlock(128), IntraBlock(128, drain=True)]
-        if not second.block_granular and first.threads <= 256:
+        if not second.block_granular and first.threads <= min(256, most - 256):
             found.append(IntraBlock(256))
         if isinstance(second, MemoryBody) and second.stages:
             found.append(IntraBlock(64))
             registers = _uneven_registers(first.threads)
             if sm >= 90 and registers:
-                found.append(IntraBlock(128, registers=registers))
+                found += [IntraBlock(128, drain, registers=registers) for drain in (False, True)]
     found += [InterBlockStatic(order) for order in (Order.SPREAD, Order.PROPORTIONAL)]
     found += [InterBlockTicket(), InterBlockTicket(drain=True)]
-    if first.block_granular and isinstance(second, MemoryBody) and not second.stages:
+    if first.block_granular and isinstance(second, MemoryBody) and not second.shared_bytes_of(32):
         found.append(IntraThread())
-    return tuple(found)
+    if sm not in LIMITS:
+        return tuple(found)
+    room = LIMITS[sm].shared_bytes_per_block
+    return tuple(one for one in found if pair_kernel(first, second, one).shared_bytes <= room)
 
 
 def _uneven_registers(first_threads: int) -> tuple[int, int] | None:

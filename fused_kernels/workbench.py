@@ -121,6 +121,7 @@ class Workbench:
         executor: Executor | None = None,
         beside: AbstractContextManager[object] | None = None,
         seed: int = 7,
+        largest_sets: int = 64,
     ) -> None:
         """Fill the arrays.
 
@@ -131,6 +132,7 @@ class Workbench:
             executor: one that is shared keeps its kernels loaded from one workbench to the next.
             beside: what to be in while ways are timed, such as a bandwidth eater (`sm_budget`).
             seed: of the random inputs.
+            largest_sets: how many sets of arrays take turns at most; 1 leaves them in the L2 as far as they fit.
 
         Raises:
             ToolError: they do not fit into the memory of the device.
@@ -141,7 +143,7 @@ class Workbench:
         self.main = runtime.stream()
         self.streams = (runtime.stream(), runtime.stream())
         self.urgent = runtime.stream(high_priority=True)
-        self.inputs = Inputs(runtime, problems, seed=seed)
+        self.inputs = Inputs(runtime, problems, largest_sets=largest_sets, seed=seed)
 
     # ---- preparing ----
 

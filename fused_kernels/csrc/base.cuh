@@ -66,27 +66,42 @@ NITRO_DEVICE float warp_sum(float value) {
   for (int mask = 16; mask; mask >>= 1) value = value + shuffle_xor(value, mask);
   return value;
 }
-// The same of several values at once: their exchanges do not wait for each other.
-template <int kCount>
-NITRO_DEVICE void warp_sums(float (&values)[kCount]) {
-#pragma unroll
-  for (int mask = 16; mask; mask >>= 1) {
-#pragma unroll
-    for (int i = 0; i < kCount; i++) values[i] = values[i] + shuffle_xor(values[i], mask);
-  }
-}
-template <int kCount>
-NITRO_DEVICE void warp_maxima(float (&values)[kCount]) {
-#pragma unroll
-  for (int mask = 16; mask; mask >>= 1) {
-#pragma unroll
-    for (int i = 0; i < kCount; i++) values[i] = fmaxf(values[i], shuffle_xor(values[i], mask));
-  }
-}
 NITRO_DEVICE float warp_max(float value) {
 #pragma unroll
   for (int mask = 16; mask; mask >>= 1) value = fmaxf(value, shuffle_xor(value, mask));
   return value;
+}
+
+struct Sum {
+  NITRO_DEVICE float of(float left, float right) { return left + right; }
+};
+struct Maximum {
+  NITRO_DEVICE float of(float left, float right) { return fmaxf(left, right); }
+};
+
+// The same of several values at once, in fewer instructions: lanes give away the values that others go on with, until
+// lane l has the result of value l / (32 / kCount). Its bits are those of the value reduced alone.
+template <class Operation, int kCount>
+NITRO_DEVICE float reduce_apart(float (&values)[kCount], int lane) {
+  static_assert(kCount == 1 || kCount == 2 || kCount == 4 || kCount == 8, "halves are exchanged");
+#pragma unroll
+  for (int half = kCount / 2, mask = 16; half; half /= 2, mask /= 2) {
+    const bool upper = (lane & mask) != 0;
+#pragma unroll
+    for (int i = 0; i < half; i++) {
+      const float kept = upper ? values[i + half] : values[i];
+      const float given = upper ? values[i] : values[i + half];
+      values[i] = Operation::of(kept, shuffle_xor(given, mask));
+    }
+  }
+#pragma unroll
+  for (int mask = 16 / kCount; mask; mask /= 2) values[0] = Operation::of(values[0], shuffle_xor(values[0], mask));
+  return values[0];
+}
+// What the lanes that went on with value i hold, for all of them.
+template <int kCount>
+NITRO_DEVICE float everywhere(float apart, int i) {
+  return kCount == 1 ? apart : shuffle_from(apart, i * (32 / kCount));
 }
 
 // The sum of a few values in registers, as a tree: fewer of them wait for each other than in a row.

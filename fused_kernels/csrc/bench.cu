@@ -46,6 +46,12 @@
 #ifndef NITRO_SOFTMAX_COLUMNS
 #define NITRO_SOFTMAX_COLUMNS 80
 #endif
+// Defined, memory bodies take any sizes; else multiples of what a warp moves at once, which takes fewer instructions.
+#ifdef NITRO_ANY_SIZE
+#define NITRO_WHOLE false
+#else
+#define NITRO_WHOLE true
+#endif
 // The emulation on a CPU calls kernels another way (tests/fused_kernels/cuda_on_cpu).
 #ifndef NITRO_REGISTER_KERNEL
 #define NITRO_REGISTER_KERNEL(kernel)
@@ -348,8 +354,14 @@ inline void need_width(const std::string& body, const char* what, long long size
   need(size % width == 0, body + " moves " + number(width) + " elements at once and " + what + " is " + number(size) +
                               ", no multiple of it; choose a multiple.");
 }
-inline void need_columns(const std::string& body, long long columns, int held, const char* macro) {
-  need(columns <= held, body + " holds rows of up to " + number(held) + " columns, the shape has " + number(columns) +
+inline void need_whole(const std::string& body, const char* what, long long size, int width, int of, bool one = false) {
+  need_width(body, what, size, width);
+  need(!NITRO_WHOLE || (one ? size == of : size > 0 && size % of == 0),
+       body + " takes " + (one ? "" : "multiples of ") + number(of) + " " + what + ", the shape has " + number(size) +
+           "; build with `make SM=" + number(NITRO_SM) + " FLAGS=-DNITRO_ANY_SIZE`.");
+}
+inline void need_columns(const std::string& body, long long columns, int held, bool exact, const char* macro) {
+  need(exact ? columns == held : columns <= held, body + " holds rows of " + (exact ? "" : "up to ") + number(held) + " columns, the shape has " + number(columns) +
                             "; build with `make SM=" + number(NITRO_SM) + " FLAGS=-D" + macro + "=" +
                             number(columns) + "`.");
 }
@@ -379,9 +391,9 @@ constexpr int chunks_of(int columns, int width) {
 }
 
 template <typename Element>
-std::string memory_name(const char* operation, int chunks, int rows, const char* end = "") {
+std::string memory_name(const char* operation, int chunks, bool exact, int rows, const char* end = "") {
   return std::string(operation) + "_" + Named<Element>::text() + "_w" + number(Named<Element>::kWidth) + "x" +
-         number(chunks) + "_r" + number(rows) + end;
+         number(chunks) + (exact ? "e" : "") + "_r" + number(rows) + end;
 }
 
 // Every side also says its problem as Python prints it, its operations, and the bytes that move at least.
@@ -408,13 +420,14 @@ template <typename Element>
 struct LayerNormSide : MemorySide {
   static constexpr int kWidth = Named<Element>::kWidth;
   static constexpr int kChunks = chunks_of(NITRO_NORM_COLUMNS, kWidth);
-  typedef nitro::LayerNorm<Element, kWidth, kChunks, 1> Body;
-  static std::string name() { return memory_name<Element>("layer_norm", kChunks, 1); }
+  static constexpr bool kExact = NITRO_WHOLE && NITRO_NORM_COLUMNS == 32 * kWidth * kChunks;
+  typedef nitro::LayerNorm<Element, kWidth, kChunks, 1, 1, kExact> Body;
+  static std::string name() { return memory_name<Element>("layer_norm", kChunks, kExact, 1); }
   static Shape shape() { return {{"rows", 8 * 77}, {"columns", 512}}; }
   static const char* scaled() { return "rows"; }
   static void check(const Shape& shape) {
     need_width(name(), "columns", get(shape, "columns"), kWidth);
-    if (kChunks) need_columns(name(), get(shape, "columns"), 32 * kWidth * kChunks, "NITRO_NORM_COLUMNS");
+    if (kChunks) need_columns(name(), get(shape, "columns"), 32 * kWidth * kChunks, kExact, "NITRO_NORM_COLUMNS");
   }
   static std::vector<Array> arrays(const Shape& shape) {
     const long long columns = get(shape, "columns"), all = get(shape, "rows") * columns;
@@ -442,13 +455,14 @@ template <typename Element>
 struct SoftmaxSide : MemorySide {
   static constexpr int kWidth = Named<Element>::kWidth;
   static constexpr int kChunks = chunks_of(NITRO_SOFTMAX_COLUMNS, kWidth);
-  typedef nitro::Softmax<Element, kWidth, kChunks, 1> Body;
-  static std::string name() { return memory_name<Element>("softmax", kChunks, 1); }
+  static constexpr bool kExact = NITRO_WHOLE && NITRO_SOFTMAX_COLUMNS == 32 * kWidth * kChunks;
+  typedef nitro::Softmax<Element, kWidth, kChunks, 1, 1, kExact> Body;
+  static std::string name() { return memory_name<Element>("softmax", kChunks, kExact, 1); }
   static Shape shape() { return {{"rows", 8 * 8 * 80}, {"columns", 80}}; }
   static const char* scaled() { return "rows"; }
   static void check(const Shape& shape) {
     need_width(name(), "columns", get(shape, "columns"), kWidth);
-    if (kChunks) need_columns(name(), get(shape, "columns"), 32 * kWidth * kChunks, "NITRO_SOFTMAX_COLUMNS");
+    if (kChunks) need_columns(name(), get(shape, "columns"), 32 * kWidth * kChunks, kExact, "NITRO_SOFTMAX_COLUMNS");
   }
   static std::vector<Array> arrays(const Shape& shape) {
     const long long all = get(shape, "rows") * get(shape, "columns");
@@ -469,11 +483,14 @@ struct SoftmaxSide : MemorySide {
 template <typename Element>
 struct SkinnyGemmSide : MemorySide {
   static constexpr int kWidth = Named<Element>::kWidth;
-  typedef nitro::SkinnyGemm<Element, kWidth, 4, 2, 1> Body;
-  static std::string name() { return memory_name<Element>("skinny_gemm", 4, 2, "_b1"); }
+  static constexpr int kChunks = Named<Element>::kType == kHalf ? 2 : 4;
+  typedef nitro::SkinnyGemm<Element, kWidth, kChunks, 2, 1, NITRO_WHOLE> Body;
+  static std::string name() { return memory_name<Element>("skinny_gemm", kChunks, NITRO_WHOLE, 2, "_b1"); }
   static Shape shape() { return {{"outputs", 2048}, {"inner", 512}}; }
   static const char* scaled() { return "outputs"; }
-  static void check(const Shape& shape) { need_width(name(), "inner", get(shape, "inner"), kWidth); }
+  static void check(const Shape& shape) {
+    need_whole(name(), "inner", get(shape, "inner"), kWidth, 32 * kWidth * kChunks);
+  }
   static std::vector<Array> arrays(const Shape& shape) {
     const long long outputs = get(shape, "outputs"), inner = get(shape, "inner");
     const Type type = Named<Element>::kType;
@@ -494,11 +511,11 @@ struct SkinnyGemmSide : MemorySide {
 };
 
 struct EmbeddingSide : MemorySide {
-  typedef nitro::Embedding<float, 4, 4, 1> Body;
-  static std::string name() { return memory_name<float>("embedding", 4, 1); }
+  typedef nitro::Embedding<float, 4, 4, 1, NITRO_WHOLE> Body;
+  static std::string name() { return memory_name<float>("embedding", 4, NITRO_WHOLE, 1); }
   static Shape shape() { return {{"tokens", 8 * 77}, {"columns", 512}, {"vocabulary", 49408}, {"sequence", 77}}; }
   static const char* scaled() { return "tokens"; }
-  static void check(const Shape& shape) { need_width(name(), "columns", get(shape, "columns"), 4); }
+  static void check(const Shape& shape) { need_whole(name(), "columns", get(shape, "columns"), 4, 512, true); }
   static std::vector<Array> arrays(const Shape& shape) {
     const long long tokens = get(shape, "tokens"), columns = get(shape, "columns");
     const long long vocabulary = get(shape, "vocabulary");
@@ -521,11 +538,11 @@ struct EmbeddingSide : MemorySide {
 };
 
 struct ResidualGeluSide : MemorySide {
-  typedef nitro::Elementwise<nitro::ResidualGelu, float, 4, 4, 1> Body;
-  static std::string name() { return memory_name<float>("residual_gelu", 4, 1); }
+  typedef nitro::Elementwise<nitro::ResidualGelu, float, 4, 4, 1, NITRO_WHOLE> Body;
+  static std::string name() { return memory_name<float>("residual_gelu", 4, NITRO_WHOLE, 1); }
   static Shape shape() { return {{"count", 8 * 77 * 2048}}; }
   static const char* scaled() { return "count"; }
-  static void check(const Shape& shape) { need_width(name(), "elements", get(shape, "count"), 4); }
+  static void check(const Shape& shape) { need_whole(name(), "elements", get(shape, "count"), 4, 512); }
   static std::vector<Array> arrays(const Shape& shape) {
     const long long count = get(shape, "count");
     return {{count, kFloat, false, 0}, {count, kFloat, false, 0}, {count, kFloat, true, 0}};

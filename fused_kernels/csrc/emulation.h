@@ -1,9 +1,11 @@
 // Runs the kernels of this folder on a CPU, to check what they compute where no GPU is: every thread of a block is a
 // fibre, which runs until a barrier or an exchange within its warp. One block runs after another.
 //
-// It is strict where a GPU is not: shared memory starts as NaN, asynchronous copies arrive only when they are waited
-// for, misaligned packs are an error, and a barrier that not all threads reach is reported instead of hanging. What it
-// cannot show are races between warps that run at the same time; that is what compute-sanitizer is for.
+// It is strict where a GPU is not: shared memory starts as NaN, and is NaN where asynchronous copies will arrive, which
+// they do only when they are waited for; products of warpgroups (wgmma) are computed only when they are waited for, from
+// what was shown to them; misaligned packs are an error, and a barrier that not all threads reach is reported instead of
+// hanging. What it cannot show are other races between warps that run at the same time; that is what compute-sanitizer is
+// for.
 //
 // NITRO_EMULATION is the architecture to follow, for instance 800 for the paths of sm_80.
 #ifndef NITRO_EMULATION_H
@@ -32,6 +34,14 @@ struct PendingCopy {
   bool valid;
 };
 
+// A product of a warpgroup (wgmma) on its way. It is computed when it is waited for, which is as late as it can read.
+struct PendingProduct {
+  float (*sums)[4];
+  int eights;
+  unsigned long long left;
+  unsigned long long right;
+};
+
 struct Fibre {
   ucontext_t context;
   char* stack = nullptr;
@@ -40,6 +50,9 @@ struct Fibre {
   bool done = true;
   std::vector<std::vector<PendingCopy>> groups;
   std::vector<PendingCopy> open;
+  std::vector<PendingCopy> unseen;  // copies that arrived, and that products do not see yet
+  std::vector<std::vector<PendingProduct>> products;
+  std::vector<PendingProduct> open_products;
 };
 
 struct Warp {
@@ -60,6 +73,7 @@ struct Machine {
   Barrier barriers[16];
   std::vector<char> shared_space;
   char* shared = nullptr;
+  std::vector<char> shown;  // shared memory as products of warpgroups see it
   int current = 0;
   int block = 0;
   int grid = 0;
@@ -126,12 +140,14 @@ inline void fibre_main() {
       if (!group.empty()) report("ends with copies that nobody waited for");
     if (!fibre.open.empty()) report("ends with copies that were not committed");
   }
+  if (!fibre.products.empty() || !fibre.open_products.empty()) report("ends with products that nobody waited for");
   fibre.done = true;
   swapcontext(&fibre.context, &machine.scheduler);
 }
 
 inline void run_block(int threads) {
   memset(machine.shared_space.data(), 0xff, machine.shared_space.size());
+  memset(machine.shown.data(), 0xff, machine.shown.size());
   machine.warps.assign((threads + 31) / 32, Warp());
   for (auto& barrier : machine.barriers) barrier = Barrier();
   for (int i = 0; i < threads; i++) {
@@ -146,6 +162,9 @@ inline void run_block(int threads) {
     fibre.done = false;
     fibre.groups.clear();
     fibre.open.clear();
+    fibre.unseen.clear();
+    fibre.products.clear();
+    fibre.open_products.clear();
   }
   bool backwards = machine.block % 2 == 1;
   for (bool moved = true; moved; backwards = !backwards) {
@@ -175,9 +194,10 @@ inline int run_grid(int grid, int threads, int shared_bytes, int sms, void (*ker
   machine.kernel = kernel;
   machine.arguments = arguments;
   if (static_cast<int>(machine.fibres.size()) < threads) machine.fibres.resize(threads);
-  machine.shared_space.resize(shared_bytes + 128);
+  machine.shared_space.resize(shared_bytes + 1024);
   machine.shared = machine.shared_space.data();
-  machine.shared += (128 - reinterpret_cast<uintptr_t>(machine.shared) % 128) % 128;
+  machine.shared += (1024 - reinterpret_cast<uintptr_t>(machine.shared) % 1024) % 1024;
+  machine.shown.resize(shared_bytes);
   for (machine.block = 0; machine.block < grid && !machine.problem[0]; machine.block++) run_block(threads);
   snprintf(problem, problem_size, "%s", machine.problem);
   return machine.problem[0] ? 1 : 0;
@@ -228,6 +248,9 @@ NITRO_DEVICE uint32 shuffle_first(uint32 value) {
 NITRO_DEVICE int shuffle_from(int value, int lane) {
   return nitro_emulation::value_of<int>(nitro_emulation::exchange(value), lane);
 }
+NITRO_DEVICE float shuffle_from(float value, int lane) {
+  return nitro_emulation::value_of<float>(nitro_emulation::exchange(value), lane);
+}
 
 // Ids of SMs need not be dense: every other one is missing here.
 NITRO_DEVICE uint32 sm_id() { return nitro_emulation::machine.block % nitro_emulation::machine.sms * 2; }
@@ -268,10 +291,14 @@ NITRO_DEVICE Half float_to_half(float value) {
   return half;
 }
 
-NITRO_DEVICE float exponential(float value) { return expf(value); }
-NITRO_DEVICE float error_function(float value) { return erff(value); }
+NITRO_DEVICE float power_of_two(float value) { return exp2f(value); }
+NITRO_DEVICE float reciprocal(float value) { return 1.f / value; }
 NITRO_DEVICE float reciprocal_root(float value) { return 1.f / sqrtf(value); }
 
+template <typename Element>
+NITRO_DEVICE Element* rows_on(Element* from, int rows, int row_elements) {
+  return from + static_cast<long long>(rows) * row_elements;
+}
 NITRO_DEVICE void check_alignment(const void* pointer, size_t bytes) {
   if (reinterpret_cast<uintptr_t>(pointer) % bytes) nitro_emulation::report("misaligned access");
 }
@@ -301,6 +328,9 @@ NITRO_DEVICE void copy_async(Shared to_shared, const void* from, bool valid) {
   if (valid) check_alignment(from, kBytes);
   auto& machine = nitro_emulation::machine;
   machine.fibres[machine.current].open.push_back({to_shared, from, kBytes, valid});
+  // It may arrive at any time from now on: whoever still reads what was there finds out.
+  memset(to_shared, 0xff, kBytes);
+  memset(machine.shown.data() + (to_shared - machine.shared), 0xff, kBytes);
 }
 NITRO_DEVICE void commit_copies() {
   auto& fibre = nitro_emulation::machine.fibres[nitro_emulation::machine.current];
@@ -316,6 +346,7 @@ NITRO_DEVICE void wait_for_copies() {
         memcpy(copy.to, copy.from, copy.bytes);
       else
         memset(copy.to, 0, copy.bytes);
+      nitro_emulation::machine.fibres[nitro_emulation::machine.current].unseen.push_back(copy);
     }
     groups.erase(groups.begin());
   }
@@ -384,6 +415,74 @@ NITRO_DEVICE void wmma_store(float* tile, const float (&sum)[8], int stride) {
   const int lane = nitro_emulation::machine.current % 32;
   memcpy(tile + lane / 2 * stride + lane % 2 * 8, sum, 32);
 }
+
+// Products of warpgroups. Every thread computes its own sums, from the operands that the descriptors lead to. Shared
+// memory begins at 1024 here, as on sm_90.
+static const uint32 kSharedStart = 1024;
+NITRO_DEVICE uint32 shared_number(Shared address) {
+  return static_cast<uint32>(address - nitro_emulation::machine.shared) + kSharedStart;
+}
+NITRO_DEVICE void show_to_products() {
+  auto& machine = nitro_emulation::machine;
+  auto& unseen = machine.fibres[machine.current].unseen;
+  for (const auto& copy : unseen)
+    memcpy(machine.shown.data() + (static_cast<char*>(copy.to) - machine.shared), copy.to, copy.bytes);
+  unseen.clear();
+}
+// 16 channels of a row of an operand.
+NITRO_DEVICE void operand_row(uint64 descriptor, int row, float (&out)[16]) {
+  auto& machine = nitro_emulation::machine;
+  const uint32 start = (descriptor & 0x3fff) << 4, eight_rows = (descriptor >> 32 & 0x3fff) << 4;
+  if (descriptor >> 62 != 1 || (descriptor >> 49 & 7) != 0)
+    nitro_emulation::report("a descriptor asks for another order than 128 swizzled bytes from a multiple of 1024 on");
+  for (int k = 0; k < 16; k++) {
+    uint32 at = start + row / 8 * eight_rows + row % 8 * 128 + k * 2;
+    at = (at ^ (at >> 3 & 0x70)) - kSharedStart;
+    unsigned short bits = 0xffff;
+    if (at + 2 > machine.shown.size())
+      nitro_emulation::report("a descriptor leads out of shared memory");
+    else
+      memcpy(&bits, machine.shown.data() + at, 2);
+    out[k] = half_bits_to_float(bits);
+  }
+}
+NITRO_DEVICE void compute_product(const nitro_emulation::PendingProduct& product) {
+  const int thread = nitro_emulation::machine.current % 128;
+  const int row = thread / 32 * 16 + thread % 32 / 4;
+  float left[2][16], right[16];
+  for (int below = 0; below < 2; below++) operand_row(product.left, row + below * 8, left[below]);
+  for (int j = 0; j < product.eights; j++) {
+    for (int e = 0; e < 2; e++) {
+      operand_row(product.right, j * 8 + thread % 4 * 2 + e, right);
+      for (int below = 0; below < 2; below++) {
+        float& sum = product.sums[j][below * 2 + e];
+        for (int k = 0; k < 16; k++) sum = fmaf(left[below][k], right[k], sum);
+      }
+    }
+  }
+}
+template <int kEights>
+struct WarpgroupProduct {
+  NITRO_DEVICE void issue(float (&sum)[kEights][4], uint64 left, uint64 right) {
+    nitro_emulation::machine.fibres[nitro_emulation::machine.current].open_products.push_back(
+        {sum, kEights, left, right});
+  }
+};
+NITRO_DEVICE void begin_products() { warp_barrier(); }
+NITRO_DEVICE void commit_products() {
+  auto& fibre = nitro_emulation::machine.fibres[nitro_emulation::machine.current];
+  fibre.products.push_back(fibre.open_products);
+  fibre.open_products.clear();
+}
+template <int kPending>
+NITRO_DEVICE void wait_for_products() {
+  auto& groups = nitro_emulation::machine.fibres[nitro_emulation::machine.current].products;
+  while (groups.size() > kPending) {
+    for (const auto& product : groups.front()) compute_product(product);
+    groups.erase(groups.begin());
+  }
+}
+NITRO_DEVICE void pin(float&) {}
 
 }  // namespace nitro
 #endif

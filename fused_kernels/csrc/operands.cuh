@@ -149,6 +149,8 @@ struct Walk {
       pixel += tap % kFilter ? channels : down;
     }
   }
+  // From now on everything is beyond an edge.
+  NITRO_METHOD void end() { channels = 0; }
   NITRO_METHOD int pixel_offset() const { return kFilter == 1 ? channel : pixel + channel; }
   NITRO_METHOD int weight_offset() const { return kFilter == 1 ? channel : tap * channels + channel; }
   NITRO_DEVICE int slabs(int channels) { return kFilter * kFilter * ceil_div(channels, kDepth); }

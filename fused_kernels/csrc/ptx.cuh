@@ -14,8 +14,9 @@ NITRO_DEVICE int block_index() { return static_cast<int>(blockIdx.x); }
 NITRO_DEVICE int grid_size() { return static_cast<int>(gridDim.x); }
 NITRO_DEVICE int thread_index() { return static_cast<int>(threadIdx.x); }
 NITRO_DEVICE char* dynamic_shared() {
-  extern __shared__ uint4 nitro_dynamic_shared[];
-  return reinterpret_cast<char*>(nitro_dynamic_shared);
+  // The bytes of a swizzled operand of wgmma are exchanged by their address, in periods of 1024 bytes.
+  extern __shared__ __align__(1024) char nitro_dynamic_shared[];
+  return nitro_dynamic_shared;
 }
 
 // The same value, and the compiler does not know it. What is computed from it in a loop is computed in every round, and
@@ -49,6 +50,7 @@ NITRO_DEVICE float shuffle_xor(float value, int mask) { return __shfl_xor_sync(0
 NITRO_DEVICE uint32 shuffle_xor(uint32 value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
 NITRO_DEVICE uint32 shuffle_first(uint32 value) { return __shfl_sync(0xffffffffu, value, 0); }
 NITRO_DEVICE int shuffle_from(int value, int lane) { return __shfl_sync(0xffffffffu, value, lane); }
+NITRO_DEVICE float shuffle_from(float value, int lane) { return __shfl_sync(0xffffffffu, value, lane); }
 
 NITRO_DEVICE uint32 sm_id() {
   uint32 id;
@@ -61,7 +63,8 @@ NITRO_DEVICE uint32 sm_id_count() {
   return count;
 }
 
-NITRO_DEVICE uint32 atomic_increment(uint32* counter) { return atomicAdd(counter, 1u); }
+// Without the wrap, which no counter reaches, the compiler adds up the lanes of a warp first, but here one of them draws.
+NITRO_DEVICE uint32 atomic_increment(uint32* counter) { return atomicInc(counter, 0xfffffffeu); }
 NITRO_DEVICE void memory_fence() { __threadfence(); }
 
 NITRO_DEVICE float half_to_float(half_t value) {
@@ -75,9 +78,28 @@ NITRO_DEVICE half_t float_to_half(float value) {
   return result;
 }
 
-NITRO_DEVICE float exponential(float value) { return __expf(value); }
-NITRO_DEVICE float error_function(float value) { return erff(value); }
+// One instruction each, exact to 22 bits; numbers below 1.2e-38 become 0.
+NITRO_DEVICE float power_of_two(float value) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(value));
+  return result;
+}
+NITRO_DEVICE float reciprocal(float value) {
+  float result;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(value));
+  return result;
+}
 NITRO_DEVICE float reciprocal_root(float value) { return rsqrtf(value); }
+
+// The address so many rows on, in one instruction: left to itself the compiler adds what a lane adds to it every time.
+template <typename Element>
+NITRO_DEVICE Element* rows_on(Element* from, int rows, int row_elements) {
+  uint64 address;
+  asm("mad.wide.u32 %0, %1, %2, %3;"
+      : "=l"(address)
+      : "r"(rows), "r"(row_elements * static_cast<int>(sizeof(Element))), "l"(from));
+  return reinterpret_cast<Element*>(address);
+}
 
 // Loads and stores of data that is used once: they leave the caches to those who come back.
 template <int kBytes>
@@ -228,6 +250,68 @@ NITRO_DEVICE void wmma_store(float* tile, const float (&sum)[8], int stride) {
       : "memory");
 #endif
 }
+
+// Products of a warpgroup, four warps that issue them together (wgmma, sm_90a alone): left x right^T is added to the
+// warpgroup's 64 x 8 * kEights sums. Both are of 16 channels, in shared memory, where a descriptor says they are. The
+// products run on while the warps do something else, and until they are waited for nobody may look at the sums.
+template <int kEights>
+struct WarpgroupProduct;
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+// Operands 0 to 31 of an instruction and so on are the sums of 64 columns each, and the descriptors follow behind them.
+#define NITRO_NAMES_0                                                                                              \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, " \
+  "%24, %25, %26, %27, %28, %29, %30, %31"
+#define NITRO_NAMES_32                                                                                             \
+  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53" \
+  ", %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define NITRO_NAMES_64                                                                                             \
+  ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85" \
+  ", %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
+#define NITRO_NAMES_96                                                                                               \
+  ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, " \
+  "%115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+#define NITRO_EIGHT(j) "+f"(sum[j][0]), "+f"(sum[j][1]), "+f"(sum[j][2]), "+f"(sum[j][3])
+#define NITRO_EIGHTS(j)                                                                              \
+  NITRO_EIGHT(j), NITRO_EIGHT(j + 1), NITRO_EIGHT(j + 2), NITRO_EIGHT(j + 3), NITRO_EIGHT(j + 4), \
+      NITRO_EIGHT(j + 5), NITRO_EIGHT(j + 6), NITRO_EIGHT(j + 7)
+#define NITRO_WARPGROUP_PRODUCT(columns, names, left_name, right_name, ...)                                          \
+  template <>                                                                                                        \
+  struct WarpgroupProduct<columns / 8> {                                                                             \
+    NITRO_DEVICE void issue(float (&sum)[columns / 8][4], uint64 left, uint64 right) {                               \
+      asm volatile("{ .reg .pred adds; setp.eq.u32 adds, 0, 0; wgmma.mma_async.sync.aligned.m64n" #columns           \
+                   "k16.f32.f16.f16 {" names "}, " left_name ", " right_name ", adds, 1, 1, 0, 0; }"                 \
+                   : __VA_ARGS__                                                                                     \
+                   : "l"(left), "l"(right));                                                                         \
+    }                                                                                                                \
+  };
+NITRO_WARPGROUP_PRODUCT(64, NITRO_NAMES_0, "%32", "%33", NITRO_EIGHTS(0))
+NITRO_WARPGROUP_PRODUCT(128, NITRO_NAMES_0 NITRO_NAMES_32, "%64", "%65", NITRO_EIGHTS(0), NITRO_EIGHTS(8))
+NITRO_WARPGROUP_PRODUCT(192, NITRO_NAMES_0 NITRO_NAMES_32 NITRO_NAMES_64, "%96", "%97", NITRO_EIGHTS(0),
+                        NITRO_EIGHTS(8), NITRO_EIGHTS(16))
+NITRO_WARPGROUP_PRODUCT(256, NITRO_NAMES_0 NITRO_NAMES_32 NITRO_NAMES_64 NITRO_NAMES_96, "%128", "%129",
+                        NITRO_EIGHTS(0), NITRO_EIGHTS(8), NITRO_EIGHTS(16), NITRO_EIGHTS(24))
+NITRO_DEVICE void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+NITRO_DEVICE void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int kPending>
+NITRO_DEVICE void wait_for_products() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+}
+// What this thread has in shared memory so far, copies that it waited for as well, becomes visible to products.
+NITRO_DEVICE void show_to_products() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+#else
+template <int kEights>
+struct WarpgroupProduct {
+  NITRO_DEVICE void issue(float (&)[kEights][4], uint64, uint64) {}
+};
+NITRO_DEVICE void begin_products() {}
+NITRO_DEVICE void commit_products() {}
+template <int kPending>
+NITRO_DEVICE void wait_for_products() {}
+NITRO_DEVICE void show_to_products() {}
+#endif
+// The compiler may not move what is done with a value across this.
+NITRO_DEVICE void pin(float& value) { asm volatile("" : "+f"(value)::"memory"); }
+NITRO_DEVICE uint32 shared_number(Shared address) { return address; }
 
 }  // namespace nitro
 #endif

@@ -36,6 +36,32 @@ NITRO_DEVICE Where once_more(const Where& where) {
   return same;
 }
 
+// Whether a body has a way of its own to compute several units of a block (tiles), one overlapping with the next.
+template <class Body>
+NITRO_DEVICE constexpr bool is_chained(decltype(&Body::kChained)) {
+  return Body::kChained;
+}
+template <class Body>
+NITRO_DEVICE constexpr bool is_chained(...) {
+  return false;
+}
+template <bool kChained>
+struct Tiles {
+  template <class Body, class Where, class Hook>
+  NITRO_DEVICE void run(const typename Body::Params& params, const Where& where, Range range, Hook& hook) {
+    Body::tiles(params, where, range.first + where.block, range.first + range.count, where.blocks, hook);
+  }
+};
+template <>
+struct Tiles<false> {
+  template <class Body, class Where, class Hook>
+  NITRO_DEVICE void run(const typename Body::Params& params, const Where& where, Range range, Hook& hook) {
+#pragma unroll 1
+    for (int unit = where.block; unit < range.count; unit += where.blocks)
+      Body::tile(params, once_more(where), range.first + unit, hook);
+  }
+};
+
 // All threads of the block compute one unit together.
 template <>
 struct Granularity<true> {
@@ -51,9 +77,7 @@ struct Granularity<true> {
   template <class Body, class Where>
   NITRO_DEVICE void strided(const typename Body::Params& params, const Where& where, Range range) {
     NoHook hook;
-#pragma unroll 1
-    for (int unit = where.block; unit < range.count; unit += where.blocks)
-      Body::tile(params, once_more(where), range.first + unit, hook);
+    Tiles<is_chained<Body>(nullptr)>::template run<Body>(params, where, range, hook);
   }
   // Takes units from a counter until none is left. The next ticket is drawn while the present unit is computed.
   template <class Body, class Where>
@@ -134,12 +158,12 @@ struct Granularity<false> {
   NITRO_DEVICE int takers(int warps) { return warps; }
 };
 
-// Called by all threads of a block at its end. The last block of the launch checks the counters, if it knows what they
-// must be, and resets them.
-template <int kThreads>
+// Called by all threads of a block at its end, or by some if the others only come to the barrier. The last block of the
+// launch checks the counters, if it knows what they must be, and resets them.
+template <int kThreads, int kBarrier = 0>
 NITRO_DEVICE void finish(Counters* counters, int turns, int thread, int blocks, bool known, uint32 first,
                          uint32 second) {
-  named_barrier<0, kThreads>();
+  named_barrier<kBarrier, kThreads>();
   if (thread != 0) return;
   memory_fence();
   if (atomic_increment(&counters->finished) != static_cast<uint32>(blocks - 1)) return;
@@ -155,11 +179,14 @@ NITRO_DEVICE void finish(Counters* counters, int turns, int thread, int blocks, 
 
 // ---- one body ---------------------------------------------------------------------------------------------------
 
-// A unit a block (or a warp): grid = blocks of the range.
+// A unit a block (or a warp): grid = blocks of the range. Of a chained body the grid may be smaller.
 template <class Body, int kThreads>
 NITRO_DEVICE void run_alone(const typename Body::Params& params, Range range) {
   const Context<0, kThreads> where = {block_index(), grid_size(), thread_index(), dynamic_shared()};
-  Granularity<Body::kBlockGranular>::template block<Body>(params, where, range, where.block);
+  if (is_chained<Body>(nullptr))
+    Granularity<Body::kBlockGranular>::template strided<Body>(params, where, range);
+  else
+    Granularity<Body::kBlockGranular>::template block<Body>(params, where, range, where.block);
 }
 
 // A capped grid whose blocks take units until none is left: the throttled half of "elastic" streams.
@@ -183,10 +210,18 @@ template <class First, class Second, int kFirstThreads, int kSecondThreads, int 
 NITRO_DEVICE void run_intra_block(const typename First::Params& first, Range first_range,
                                   const typename Second::Params& second, Range second_range, Counters* counters) {
   static_assert(kFirstThreads % 128 == 0 && kSecondThreads % 64 == 0, "the first warps are on all schedulers");
-  static_assert(kFirstRegisters == 0 || (kSecondThreads % 128 == 0 && !kDrain),
-                "registers move between groups of four warps, which do not meet again");
+  static_assert(kFirstRegisters == 0 || kSecondThreads % 128 == 0, "registers move between groups of four warps");
   typedef Granularity<First::kBlockGranular> FirstGrain;
   typedef Granularity<Second::kBlockGranular> SecondGrain;
+  constexpr int kThreads = kFirstThreads + kSecondThreads;
+  // Where registers have moved no instruction may be common to both groups, which would get the same number again; and
+  // only barrier 0 has to be one instruction for all.
+  constexpr bool kApart = kFirstRegisters > 0;
+  constexpr int kMeeting = 3;
+  const uint32 first_taken =
+      static_cast<uint32>(first_range.count + grid_size() * FirstGrain::takers(kFirstThreads / 32));
+  const uint32 second_taken =
+      static_cast<uint32>(second_range.count + grid_size() * SecondGrain::takers(kSecondThreads / 32));
   const int thread = thread_index();
   Slot* slots = reinterpret_cast<Slot*>(dynamic_shared() + kBodyBytes);
   if (thread < kFirstThreads) {
@@ -196,6 +231,8 @@ NITRO_DEVICE void run_intra_block(const typename First::Params& first, Range fir
       FirstGrain::template drain<First>(first, where, first_range, &counters->taken[0], slots);
     else
       FirstGrain::template strided<First>(first, where, first_range);
+    if (kDrain && kApart)
+      finish<kThreads, kMeeting>(counters, 0, thread, grid_size(), true, first_taken, second_taken);
   } else {
     shrink_registers<kSecondRegisters>();
     const Context<2, kSecondThreads> where = {block_index(), grid_size(), thread - kFirstThreads,
@@ -204,12 +241,9 @@ NITRO_DEVICE void run_intra_block(const typename First::Params& first, Range fir
       SecondGrain::template drain<Second>(second, where, second_range, &counters->taken[1], slots + 1);
     else
       SecondGrain::template strided<Second>(second, where, second_range);
+    if (kDrain && kApart) named_barrier<kMeeting, kThreads>();
   }
-  if (kDrain)
-    finish<kFirstThreads + kSecondThreads>(
-        counters, 0, thread, grid_size(), true,
-        static_cast<uint32>(first_range.count + grid_size() * FirstGrain::takers(kFirstThreads / 32)),
-        static_cast<uint32>(second_range.count + grid_size() * SecondGrain::takers(kSecondThreads / 32)));
+  if (kDrain && !kApart) finish<kThreads>(counters, 0, thread, grid_size(), true, first_taken, second_taken);
 }
 
 // ---- two bodies in one grid ---------------------------------------------------------------------------------------
@@ -395,7 +429,7 @@ struct Interleaved {
   NITRO_METHOD bool busy() const { return pieces > 0 || unit < end; }
   NITRO_METHOD void one() {
     if (pieces > 0) {
-      Body::consume(params, typename Body::Reloaded(), lane, unit, piece, held, state);
+      Body::consume(params, lane, unit, piece, held, state);
       piece++;
       if (piece == pieces) {
         pieces = 0;

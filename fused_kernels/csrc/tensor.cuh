@@ -47,23 +47,14 @@ NITRO_DEVICE void transpose_quad(uint32 (&words)[4], int lane) {
   }
 }
 
-// A warp's kWarpM x kWarpN part of the tile, by mma.sync.
-template <int kWarpM, int kWarpN, int kDepth, int kTileM, int kSets>
-struct MmaWarp {
-  typedef SwizzledRows<kDepth> Layout;
-  static constexpr int kDown = kWarpM / 16;
-  static constexpr int kAcross = kWarpN / 8;
-  static_assert(kWarpN % 32 == 0, "ldmatrix brings 16 columns, and 32 are written together");
-  static constexpr int kEpilogueBytes = 0;
+// The sums of a warp in the layout of mma.sync and of wgmma: kDown times 16 rows, kRowStep apart, by kAcross times 8
+// columns. Lane l has columns l % 4 * 2 and the next of rows l / 4 and l / 4 + 8.
+template <int kDown, int kAcross, int kRowStep>
+struct Fragments {
+  static_assert(kAcross % 4 == 0, "32 columns are written together");
   float sum[kDown][kAcross][4];
-  uint32 left[kSets][kDown][4];
-  uint32 right[kSets][kAcross / 2][4];
-  int left_place;  // of the first fragments that this lane loads, in bytes of a stage
-  int right_place;
 
-  NITRO_METHOD void start(int top, int start, int lane) {
-    left_place = Layout::at(top + (lane & 15), (lane >> 4) * 8) * 2;
-    right_place = Layout::at(kTileM + start + (lane & 7) + ((lane >> 4) << 3), ((lane >> 3) & 1) * 8) * 2;
+  NITRO_METHOD void clear() {
 #pragma unroll
     for (int i = 0; i < kDown; i++) {
 #pragma unroll
@@ -71,31 +62,6 @@ struct MmaWarp {
 #pragma unroll
         for (int e = 0; e < 4; e++) sum[i][j][e] = 0.f;
       }
-    }
-  }
-  NITRO_METHOD void load(Shared stage, int k, int set) {
-    constexpr int kRowsBytes = 16 * Layout::kStride * 2;
-    const Shared lefts = stage + Layout::along(left_place, k * 2);
-    const Shared rights = stage + Layout::along(right_place, k * 2);
-#pragma unroll
-    for (int i = 0; i < kDown; i++) load_matrices(left[set][i], lefts + i * kRowsBytes);
-#pragma unroll
-    for (int j = 0; j < kAcross / 2; j++) load_matrices(right[set][j], rights + j * kRowsBytes);
-  }
-  NITRO_METHOD void multiply_set(int set) {
-#pragma unroll
-    for (int i = 0; i < kDown; i++) {
-#pragma unroll
-      for (int j = 0; j < kAcross; j++)
-        multiply_m16n8k16(sum[i][j], left[set][i], right[set][j / 2][j % 2 * 2], right[set][j / 2][j % 2 * 2 + 1]);
-    }
-  }
-  NITRO_METHOD void multiply(const char* stage) {
-    const Shared at = shared_at(stage);
-#pragma unroll
-    for (int k = 0; k < kDepth; k += 16) {
-      load(at, k, 0);
-      multiply_set(0);
     }
   }
   // Adds the bias and applies the ReLU in place: the sums are most of the registers that there are.
@@ -138,7 +104,7 @@ struct MmaWarp {
     for (int i = 0; i < kDown; i++) {
 #pragma unroll
       for (int below = 0; below < 2; below++) {
-        const int row = top + i * 16 + (lane >> 2) + below * 8;
+        const int row = top + i * kRowStep + (lane >> 2) + below * 8;
         half_t* y = params.y + static_cast<size_t>(row) * params.outputs;
 #pragma unroll
         for (int j = 0; j < kAcross; j += 4) {
@@ -169,7 +135,7 @@ struct MmaWarp {
     for (int i = 0; i < kDown; i++) {
 #pragma unroll
       for (int below = 0; below < 2; below++) {
-        const int row = top + i * 16 + (lane >> 2) + below * 8;
+        const int row = top + i * kRowStep + (lane >> 2) + below * 8;
         if (row >= params.rows) continue;
         half_t* y = params.y + static_cast<size_t>(row) * params.outputs;
 #pragma unroll
@@ -185,6 +151,52 @@ struct MmaWarp {
           }
         }
       }
+    }
+  }
+};
+
+// A warp's kWarpM x kWarpN part of the tile, by mma.sync.
+template <int kWarpM, int kWarpN, int kDepth, int kTileM, int kSets>
+struct MmaWarp : Fragments<kWarpM / 16, kWarpN / 8, 16> {
+  typedef SwizzledRows<kDepth> Layout;
+  static constexpr int kDown = kWarpM / 16;
+  static constexpr int kAcross = kWarpN / 8;
+  static_assert(kWarpN % 16 == 0, "ldmatrix brings 16 columns");
+  static constexpr int kEpilogueBytes = 0;
+  uint32 left[kSets][kDown][4];
+  uint32 right[kSets][kAcross / 2][4];
+  int left_place;  // of the first fragments that this lane loads, in bytes of a stage
+  int right_place;
+
+  NITRO_METHOD void start(int top, int start, int lane) {
+    left_place = Layout::at(top + (lane & 15), (lane >> 4) * 8) * 2;
+    right_place = Layout::at(kTileM + start + (lane & 7) + ((lane >> 4) << 3), ((lane >> 3) & 1) * 8) * 2;
+    this->clear();
+  }
+  NITRO_METHOD void load(Shared stage, int k, int set) {
+    constexpr int kRowsBytes = 16 * Layout::kStride * 2;
+    const Shared lefts = stage + Layout::along(left_place, k * 2);
+    const Shared rights = stage + Layout::along(right_place, k * 2);
+#pragma unroll
+    for (int i = 0; i < kDown; i++) load_matrices(left[set][i], lefts + i * kRowsBytes);
+#pragma unroll
+    for (int j = 0; j < kAcross / 2; j++) load_matrices(right[set][j], rights + j * kRowsBytes);
+  }
+  NITRO_METHOD void multiply_set(int set) {
+#pragma unroll
+    for (int i = 0; i < kDown; i++) {
+#pragma unroll
+      for (int j = 0; j < kAcross; j++)
+        multiply_m16n8k16(this->sum[i][j], left[set][i], right[set][j / 2][j % 2 * 2],
+                          right[set][j / 2][j % 2 * 2 + 1]);
+    }
+  }
+  NITRO_METHOD void multiply(const char* stage) {
+    const Shared at = shared_at(stage);
+#pragma unroll
+    for (int k = 0; k < kDepth; k += 16) {
+      load(at, k, 0);
+      multiply_set(0);
     }
   }
 };
@@ -301,6 +313,49 @@ struct AheadPipeline {
   }
 };
 
+// The operands of a tile, and the walk through both: rows of pixels, then rows of weights.
+template <int kFilter, int kTileM, int kTileN, int kDepth, int kThreads, int kWidth, class Layout>
+struct TileOperands {
+  static constexpr int kStageBytes = (kTileM + kTileN) * Layout::kStride * 2;
+  Walk<kFilter, kDepth> walk;
+  PixelOperand<half_t, kFilter, kTileM, kDepth, kThreads, kWidth, Layout> pixels;
+  WeightOperand<half_t, kFilter, kTileN, kDepth, kThreads, kWidth, Layout> weights;
+
+  NITRO_METHOD void start(const TensorParams& params, int top, int start, int thread) {
+    const Image image = {params.height,    params.width,  params.out_height,
+                         params.out_width, params.stride, params.padding};
+    walk.start(params.channels, params.width * params.channels);
+    pixels.start(params.x, image, params.rows, params.channels, top, thread);
+    weights.start(params.weights, params.outputs, params.channels, start, thread);
+  }
+  NITRO_METHOD void copy_pixels(Shared stage) const { pixels.copy(walk, stage); }
+  NITRO_METHOD void copy_weights(Shared stage) const { weights.copy(walk, stage + kTileM * Layout::kStride * 2); }
+  NITRO_METHOD void copy(Shared stage) {
+    copy_pixels(stage);
+    copy_weights(stage);
+    walk.advance();
+  }
+  NITRO_METHOD void fetch() {
+    pixels.fetch(walk);
+    weights.fetch(walk);
+    walk.advance();
+  }
+  NITRO_METHOD void put(char* stage) const {
+    pixels.put(reinterpret_cast<half_t*>(stage));
+    weights.put(reinterpret_cast<half_t*>(stage) + kTileM * Layout::kStride);
+  }
+  // Which tile a unit is: tiles of a row come one after another, so that blocks that run at once share pixels.
+  NITRO_DEVICE int units(const TensorParams& params) {
+    return ceil_div(params.rows, kTileM) * ceil_div(params.outputs, kTileN);
+  }
+  NITRO_DEVICE int tile_top(const TensorParams& params, int unit) {
+    return unit / ceil_div(params.outputs, kTileN) * kTileM;
+  }
+  NITRO_DEVICE int tile_start(const TensorParams& params, int unit) {
+    return unit % ceil_div(params.outputs, kTileN) * kTileN;
+  }
+};
+
 // kMma: mma.sync with swizzled rows (sm_80 and newer), else WMMA with padded rows. kPrefetch: AheadPipeline, for mma.sync
 // with asynchronous copies.
 template <int kFilter, int kTileM, int kTileN, int kWarpM, int kWarpN, int kDepthHalves, int kStages, bool kAsync,
@@ -314,36 +369,18 @@ struct TensorConvolution {
   static_assert(!kPrefetch || (kMma && kAsync), "fragments of mma.sync are loaded ahead of slabs that copy themselves");
   typedef TensorWarp<kMma, kWarpM, kWarpN, kDepth, kTileM, kPrefetch ? 2 : 1> Warp;
   typedef typename Warp::Layout Layout;
-  static constexpr int kStageBytes = (kTileM + kTileN) * Layout::kStride * 2;
+  typedef TileOperands<kFilter, kTileM, kTileN, kDepth, kThreads, kWidth, Layout> Operands;
+  static constexpr int kStageBytes = Operands::kStageBytes;
   static constexpr int kSharedBytes = kStages * kStageBytes;
   static constexpr int kHookSteps = 1;
   static_assert(kThreads / 32 * Warp::kEpilogueBytes <= kSharedBytes, "the corners must fit into the stages");
 
-  NITRO_DEVICE int units(const Params& params) {
-    return ceil_div(params.rows, kTileM) * ceil_div(params.outputs, kTileN);
-  }
+  NITRO_DEVICE int units(const Params& params) { return Operands::units(params); }
   NITRO_DEVICE int slabs(const Params& params) { return Walk<kFilter, kDepth>::slabs(params.channels); }
 
-  struct Work {
-    Walk<kFilter, kDepth> walk;
-    PixelOperand<half_t, kFilter, kTileM, kDepth, kThreads, kWidth, Layout> pixels;
-    WeightOperand<half_t, kFilter, kTileN, kDepth, kThreads, kWidth, Layout> weights;
+  struct Work : Operands {
     Warp warp;
 
-    NITRO_METHOD void copy(Shared stage) {
-      pixels.copy(walk, stage);
-      weights.copy(walk, stage + kTileM * Layout::kStride * 2);
-      walk.advance();
-    }
-    NITRO_METHOD void fetch() {
-      pixels.fetch(walk);
-      weights.fetch(walk);
-      walk.advance();
-    }
-    NITRO_METHOD void put(char* stage) const {
-      pixels.put(reinterpret_cast<half_t*>(stage));
-      weights.put(reinterpret_cast<half_t*>(stage) + kTileM * Layout::kStride);
-    }
     template <class Hook>
     NITRO_METHOD void multiply(const char* stage, Hook& hook) {
       hook.step();
@@ -358,15 +395,10 @@ struct TensorConvolution {
 
   template <class Where, class Hook>
   NITRO_DEVICE void tile(const Params& params, const Where& where, int unit, Hook& hook) {
-    const int across = ceil_div(params.outputs, kTileN);
-    const int top = unit / across * kTileM;
-    const int start = unit % across * kTileN;
-    const Image image = {params.height,    params.width,  params.out_height,
-                         params.out_width, params.stride, params.padding};
+    const int top = Operands::tile_top(params, unit);
+    const int start = Operands::tile_start(params, unit);
     Work work;
-    work.walk.start(params.channels, params.width * params.channels);
-    work.pixels.start(params.x, image, params.rows, params.channels, top, where.thread);
-    work.weights.start(params.weights, params.outputs, params.channels, start, where.thread);
+    work.start(params, top, start, where.thread);
     const int warp_top = where.warp() % kWarpsDown * kWarpM;
     const int warp_start = where.warp() / kWarpsDown * kWarpN;
     work.warp.start(warp_top, warp_start, where.lane());

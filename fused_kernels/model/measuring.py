@@ -82,6 +82,11 @@ def layer_candidates(problem: Problem, sm: int) -> tuple[Body, ...]:
     if not isinstance(first, ComputeBody) or not first.asynchronous or first.width == 1:
         return (first,)
     small = replace(first, tile_m=64, tile_n=64, simt_threads=256)
+    if first.wgmma:
+        low = replace(first, tile_m=64, stages=4, prefetch=False)
+        tiles = (replace(low, tile_n=columns, warp_n=columns) for columns in (128, 64))
+        mma = replace(small, wgmma=False, warp_m=32, warp_n=32, stages=3, prefetch=False)
+        return tuple(dict.fromkeys((first, *tiles, mma)))
     if first.tensor:
         small = replace(small, warp_m=32, warp_n=32, tensor_depth=64)
         return (first, replace(first, tile_n=64), small)
@@ -90,9 +95,12 @@ def layer_candidates(problem: Problem, sm: int) -> tuple[Body, ...]:
 
 def pair_candidates(first: Body, second: Body) -> tuple[PairStrategy, ...]:
     """Return the strategies worth timing for two bodies, all without counters, so that any passes may run at once."""
-    found: list[PairStrategy] = [InterBlockStatic()]
-    if first.block_granular and not second.block_granular and first.threads + 128 <= 1024:
-        found.insert(0, IntraBlock(128))
+    most = min(first.most_block_threads, second.most_block_threads)
+    found: list[PairStrategy] = []
+    if first.block_granular and not second.block_granular and first.threads + 128 <= most:
+        found.append(IntraBlock(128))
+    if max(first.threads, second.threads) <= most:
+        found.append(InterBlockStatic())
     return tuple(found)
 
 

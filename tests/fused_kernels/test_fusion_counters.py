@@ -11,7 +11,11 @@ from types import ModuleType
 
 import pytest
 
+from nitro.fused_kernels.study import subjects
+from nitro.fused_kernels.study_store import read_document
+
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "fusion_counters.py"
+STUDY = BENCHMARK.parent / "results" / "fusion_h200" / "study.json"
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +103,7 @@ sys.exit({code})
 def test_each_range_gets_the_counters_of_its_place(counters: ModuleType, tmp_path: Path) -> None:
     ncu = fake_ncu(tmp_path, CSV, 2)
     assert counters.available(ncu) == {"dram__throughput"}
-    found = counters.profile(ncu, [], ["m"], "range", tmp_path)
+    found = counters.profile(ncu, [], STUDY, ["m"], "range", tmp_path)
     assert [one["counters"]["time_us"] for one in found["ranges"]] == [pytest.approx(1234.5), pytest.approx(2.0)]
 
 
@@ -107,10 +111,10 @@ def test_other_numbers_of_ranges_are_an_error(counters: ModuleType, tmp_path: Pa
     from nitro.errors import ToolError
 
     with pytest.raises(ToolError, match="ncu counted 2 ranges of 3; try another --replay mode"):
-        counters.profile(fake_ncu(tmp_path, CSV, 3), [], ["m"], "range", tmp_path)
+        counters.profile(fake_ncu(tmp_path, CSV, 3), [], STUDY, ["m"], "range", tmp_path)
     denied = "==ERROR== ERR_NVGPUCTRPERM - no permission\n"
     with pytest.raises(ToolError, match=r"ncu did not count: .*ERR_NVGPUCTRPERM.*; look at its permissions"):
-        counters.profile(fake_ncu(tmp_path, denied, 0, code=1), [], ["m"], "range", tmp_path)
+        counters.profile(fake_ncu(tmp_path, denied, 0, code=1), [], STUDY, ["m"], "range", tmp_path)
 
 
 def test_a_missing_ncu_and_an_unknown_case_are_one_sentence(
@@ -122,3 +126,10 @@ def test_a_missing_ncu_and_an_unknown_case_are_one_sentence(
     monkeypatch.setattr(sys, "argv", ["fusion_counters", "--case", "tea"])
     assert counters.main() == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_every_winner_of_the_committed_study_is_known_today(counters: ModuleType) -> None:
+    results = {result.name: result for result in read_document(STUDY)[0]}
+    for case in subjects(counters.CASES):
+        found = [family for family, _ in counters.winners(results[case.name], case, 90)]
+        assert found == list(counters.FAMILIES)

@@ -8,13 +8,14 @@ import pytest
 from fused_kernels.kernels_of_the_tests import ARCHITECTURES, kernels
 from nitro.errors import UsageError
 from nitro.fused_kernels import nvrtc
-from nitro.fused_kernels.bodies import ComputeBody
-from nitro.fused_kernels.candidates import teams
+from nitro.fused_kernels.bodies import ComputeBody, MemoryBody
+from nitro.fused_kernels.candidates import lean, staged, teams
 from nitro.fused_kernels.pairs import PAIRS
 from nitro.fused_kernels.resources import ResourceReport, kernel_resources, resource_report, resource_reports, table
-from nitro.fused_kernels.strategies import Alone, IntraBlock, single_kernel
+from nitro.fused_kernels.strategies import Alone, IntraBlock, pair_kernel, single_kernel
 from nitro.fused_kernels.verify import bodies_for
 
+NORM = MemoryBody("layer_norm", exact=True)
 LIMITS = json.loads(Path(__file__).with_name("resource_limits.json").read_text(encoding="utf-8"))
 
 
@@ -58,14 +59,22 @@ def test_bodies_alone_do_not_spill_where_that_is_promised(reports: list[Resource
 
 
 def test_teams_hardly_spill(reports: list[ResourceReport]) -> None:
-    """Their tiles were chosen so that all registers of an SM are taken, and hardly one is missing."""
-    names = [tuple(team.body.name for team in teams(body)) for body in bodies_for(90)[0]]
-    tiles = {name for group in names for name in group}
-    found = [one for one in reports if one.bodies[0] in tiles and "_r4" in one.bodies[-1] and "_a" in one.bodies[-1]]
+    """Their tiles were chosen so that all registers of an SM are taken, and hardly one is missing.
+
+    Of 64 registers, which GEMV and GELU get along with, a LayerNorm of these forms needs more: there the tuner takes
+    the one of a single row.
+    """
+    blocks: dict[str, int] = {}
+    for team in (team for body in bodies_for(90)[0] for team in teams(body) if team.memory_registers > 64):
+        for norm in (staged(NORM, team.threads, team.memory_registers), lean(NORM, team.threads)[0]):
+            if norm is not None:
+                blocks[pair_kernel(team.body, norm, team.strategies[0]).name] = team.blocks
+    found = [one for one in reports if one.kernel in blocks]
     assert {report.sm for report in found} == {87, 90}
     for report in found:
-        assert spills(report) <= 32, report.kernel
-        assert report.occupancy.blocks == 1, report.kernel
+        assert spills(report) <= 2 * 32, report.kernel
+        if report.sm == 90:
+            assert report.occupancy.blocks == blocks[report.kernel], report.kernel
 
 
 def test_named_barriers_are_constants(reports: list[ResourceReport]) -> None:

@@ -379,7 +379,7 @@ def test_a_control_is_measured_and_rejected(lab: Lab) -> None:
     assert found.regret is None
     # Nothing but the fastest bodies.
     assert {name.partition(": ")[2] for name, family, _, _ in found.table if family == "sequential"} == {
-        "layer_norm_f32_w4x4_r1 + softmax_f32_w4x4_r1"
+        "layer_norm_f32_w4x4e_r1 + softmax_f32_w4x4e_r1"
     }
 
 

@@ -29,7 +29,7 @@ from nitro.fused_kernels.tuner import (
 from nitro.fused_kernels.workbench import Workbench
 
 GEMM = ComputeBody("gemm", stages=4)
-NORM = MemoryBody("layer_norm")
+NORM = MemoryBody("layer_norm", exact=True)
 PROBLEMS = (GemmProblem(256, 128, 16), LayerNormProblem(64, 512))
 
 
@@ -134,7 +134,7 @@ def test_screening_times_bodies_alone() -> None:
     slow = single_kernel(replace(NORM, rows=1), Alone()).name
     device = TimedRuntime(cost_us=lambda kernel: 90.0 if kernel.name == slow else 40.0)
     found = screened_bodies(device, PROBLEMS[1], no_compiler())
-    assert [body.rows for body in found if isinstance(body, MemoryBody)] == [2, 1]
+    assert [(one.rows, one.together) for one in found if isinstance(one, MemoryBody)] == [(8, 1), (8, 2)]
 
 
 def test_a_problem_that_nothing_fits_is_an_error() -> None:
