@@ -16,7 +16,7 @@ from typing import Any
 
 from nitro.errors import InputError, NitroError, UsageError
 
-from ..bodies import Body, ComputeBody, choose
+from ..bodies import Body, ComputeBody, choose, winograd_bodies
 from ..problems import EmbeddingProblem, Problem
 from ..strategies import Alone, InterBlockStatic, IntraBlock, Kernel, PairStrategy, pair_kernel, single_kernel
 from ..strategies import strategy_name as name_of
@@ -90,7 +90,8 @@ def layer_candidates(problem: Problem, sm: int) -> tuple[Body, ...]:
     if first.tensor:
         small = replace(small, warp_m=32, warp_n=32, tensor_depth=64)
         return (first, replace(first, tile_n=64), small)
-    return tuple(dict.fromkeys((first, replace(first, tile_m=128, tile_n=64), small, replace(small, simt_threads=128))))
+    tiles = (first, replace(first, tile_m=128, tile_n=64), small, replace(small, simt_threads=128))
+    return tuple(dict.fromkeys((*tiles, *winograd_bodies(problem, sm))))
 
 
 def pair_candidates(first: Body, second: Body) -> tuple[PairStrategy, ...]:

@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 
 from nitro.errors import InputError, UsageError
-from nitro.fused_kernels.problems import ConvolutionProblem, EmbeddingProblem, SkinnyGemmProblem, SoftmaxProblem
+from nitro.fused_kernels.bodies import ComputeBody
+from nitro.fused_kernels.problems import (
+    ConvolutionProblem,
+    EmbeddingProblem,
+    SkinnyGemmProblem,
+    SoftmaxProblem,
+    linear,
+)
 from nitro.fused_kernels.runtime_emulation import EmulatedRuntime
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
@@ -411,3 +418,13 @@ def test_eager_and_graph_modes_on_a_gpu(dtype: Any) -> None:
         for variant in (made, *variants):
             assert distance(variant(*given), wanted) < LIMITS[dtype]
     made.check()
+
+
+def test_layers_are_offered_the_bodies_that_their_architecture_has() -> None:
+    three = ConvolutionProblem(1, 14, 14, 64, 64, padding=1)
+    for sm, algorithms in ((72, {False}), (90, {False, True})):
+        offered = measuring.layer_candidates(three, sm)
+        assert {body.winograd for body in offered if isinstance(body, ComputeBody)} == algorithms
+    halves = measuring.layer_candidates(linear(77, 512, 2048), 90)
+    assert {body.wgmma for body in halves if isinstance(body, ComputeBody)} == {False, True}
+    assert len(halves) == len(set(halves))
