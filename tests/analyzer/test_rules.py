@@ -154,6 +154,15 @@ def foreign(before: list[int], during: int = 0) -> Trace:
     )
 
 
+def held(between: list[int], *, gap: int = 1_200, elsewhere: int = 1, sms: int | None = 2) -> Trace:
+    """GR active in the periods of 100 ns from 5200 on, and elsewhere; two kernels around a gap from 5000 on."""
+    times = range(-200, HIGH + 1, 100)
+    by_time = dict(zip(range(5_300, HIGH, 100), between, strict=False))
+    rows = [sample(time, "gr_active", by_time.get(time, elsewhere)) for time in times]
+    rows += [] if sms is None else [sample(time, "sm_active", sms) for time in times]
+    return two_kernels(gap, gpu_metric_samples=rows)
+
+
 def phases(
     first: int, second: int, *, together: int = 0, iterations: int = 4, use: tuple[int, int] | None = None
 ) -> Trace:
@@ -297,8 +306,20 @@ CASES: dict[str, Cases] = {
         ),
     ),
     "interference": Cases(
-        (Fires("SMs active for 5 % before the first operation", foreign([5] * 12), 500),),
+        # The engine counts with the half point that samples may be off: 1200 x (0.5 + 0.005).
         (
+            Fires("SMs active for 5 % before the first operation", foreign([5] * 12), 500),
+            Fires("the engine active for half of the gap, SMs for 2 %", held([50] * 8), 606),
+            Fires("SMs not sampled", held([50] * 8, sms=None), 606),
+            Fires("more than all is not at stake", held([100] * 8), 1_200),
+            Fires("SMs active too, for a part of the window that is less than the gap", held([100] * 8, sms=5), 1_200),
+            Fires("SMs active too, for a part of the window that is more than the gap", held([100] * 8, sms=20), 2_000),
+            Fires("a gap too short to sample: what was before counts", held([], gap=200, elsewhere=50), 101),
+        ),
+        (
+            Silent("engine one sample lower", held([50] * 7 + [49])),
+            Silent("engine held before and after, not between", held([1] * 8, elsewhere=100)),
+            Silent("a quiet engine", held([2] * 8)),
             Silent("one sample lower", foreign([5] * 9 + [4] * 3)),
             Silent("SMs are active during the kernel only", foreign([0] * 12, during=90)),
             Silent("two sampling periods before the kernel do not count", foreign([0] * 10 + [90] * 2)),
@@ -679,6 +700,20 @@ def test_interference_always_shows_where_it_was_seen() -> None:
     rows = [sample(time, "sm_active", 50) for time in range(-100, 1_300, 100)]
     (finding,) = found(analyze(trace(kernels=[(500, 600)], gpu_metric_samples=rows), window="all"), "interference")
     assert finding.evidence
+
+
+def test_interference_says_whether_it_saw_the_engine_or_the_sms() -> None:
+    def told(built: Trace) -> tuple[str, dict[str, float]]:
+        (finding,) = found(analyze(built, window="all"), "interference")
+        return finding.title, {entry.text: entry.value for entry in finding.evidence}
+
+    title, evidence = told(held([75] * 8))
+    assert title.endswith("the engine is active for 75.0% of the time, SMs for 2.0%")
+    assert evidence["GR active between (8 samples)"] == pytest.approx(0.75)
+    assert evidence["SM active between (8 samples)"] == pytest.approx(0.02)
+    assert told(held([75] * 8, sms=None))[0].endswith("the engine is active for 75.0% of the time")
+    for built in (held([75] * 8, sms=5), foreign([5] * 12)):
+        assert told(built)[0].startswith("The GPU is busy")
 
 
 def test_a_power_log_says_more_than_the_sampled_clock() -> None:

@@ -89,6 +89,25 @@ def test_activity_without_operations_is_told_by_place() -> None:
     assert parts["after the last"] == 0
 
 
+def test_the_engine_is_told_beside_the_sms() -> None:
+    built = trace(kernels=[kernel(2000, 3000), kernel(4000, 5000)])
+    rows = [(time, "sm_active", 2) for time in range(0, 6100, 100)]
+    rows += [(time, "gr_active", 100 if 3000 < time <= 3500 else 10) for time in range(0, 6100, 100)]
+    analysis = analyze(with_samples(built, rows), window="all")
+    parts = {by: part.value for by, part in analysis.parts("gr_active_without_operations").items()}
+    # Of [3200, 3800), what is left of the gap, 300 ns at 100 % and 300 ns at 10 %.
+    assert parts["between"] == pytest.approx(0.55)
+    assert parts["before the first"] == parts["after the last"] == pytest.approx(0.1)
+    assert {part.value for part in analysis.parts("sm_active_without_operations").values()} == {0.02}
+
+
+def test_an_engine_that_was_not_sampled_is_not_idle() -> None:
+    analysis = sampled()
+    assert analysis.parts("gr_active_without_operations") == {}
+    assert "not this one" in (analysis.reason("gr_active_without_operations") or "")
+    assert "not this one" not in (analysis.reason("sm_active_without_operations") or "")
+
+
 def test_phases_that_run_together_are_shared() -> None:
     built = trace(
         kernels=[kernel(100, 300, correlation_id=1, stream_id=1), kernel(200, 400, correlation_id=2, stream_id=2)],

@@ -12,11 +12,13 @@ from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import pytest
 
-from nitro.analyzer import Trace, open_trace
+from nitro.analyzer import Trace, analyze, open_trace
 from nitro.analyzer.compare import Comparison, DeviceComparison, compare
 from nitro.analyzer.compare.waterfall import KEYS
 from recorded_runs import nitro
@@ -255,6 +257,63 @@ class TestVerdicts:
         # The kernels took as long as ever.
         assert story_text(comparison, "work") == story_text(compared("sequential", "fused"), "work")
         assert "launch latency" in story_text(comparison, "launch_latency")
+
+
+_METRIC = """
+SELECT timestamp, value FROM GPU_METRICS JOIN TARGET_INFO_GPU_METRICS USING (typeId, metricId)
+WHERE metricName = ? ORDER BY timestamp
+"""
+
+
+def between_operations(export: sqlite3.Connection, metric: str) -> float:
+    """Return the mean of a sampled metric between operations, two sampling periods away from each, period by period."""
+    samples = export.execute(_METRIC, (metric,)).fetchall()
+    periods = [(before, at, value) for (before, _), (at, value) in pairwise(samples)]
+    margin = 2 * median(at - before for before, at, _ in periods)
+    names = {name for (name,) in export.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    operations = sorted(
+        span
+        for kind in ("KERNEL", "MEMCPY", "MEMSET")
+        if f"CUPTI_ACTIVITY_KIND_{kind}" in names
+        for span in export.execute(f"SELECT start, end FROM CUPTI_ACTIVITY_KIND_{kind}")
+    )
+    weighted = covered = 0.0
+    for (_, ended), (begins, _) in pairwise(operations):
+        for before, at, value in periods:
+            shared = min(at, begins - margin) - max(before, ended + margin)
+            if shared > 0:
+                weighted, covered = weighted + shared * value, covered + shared
+    return weighted / covered / 100
+
+
+class TestSharedGpu:
+    def test_the_program_that_holds_the_gpu_is_the_first_finding(self, tmp_path: Path) -> None:
+        path = FOLDER / "sequential_shared_gpu.sqlite.xz"
+        with tables(path, tmp_path) as export:
+            engine = between_operations(export, "GR Active [Throughput %]")
+            sms = between_operations(export, "SMs Active [Throughput %]")
+            run = Recorded(
+                tuple(Kernel(int(text.partition(":")[2]), *rest) for text, *rest in export.execute(_LAUNCHED))
+            )
+        assert engine > 0.999
+        assert sms < 0.02
+        finding = analyze(open_trace(path)).findings[0]
+        assert (finding.rule, finding.severity) == ("interference", "high")
+        told = {entry.metric: entry.value for entry in finding.evidence if " between " in entry.text}
+        assert told["gr_active_without_operations"] == pytest.approx(engine, abs=1e-6)
+        assert told["sm_active_without_operations"] == pytest.approx(sms, abs=1e-6)
+        assert f"{engine:.1%} of the time, SMs for {sms:.1%}" in finding.title
+        # The mean of whole percents is all but 1, so that all idle time may be due to it.
+        assert finding.time_at_stake_ns == run.window_ns - run.busy_ns
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_a_gpu_of_ones_own_is_not_blamed_on_another(self, way: str) -> None:
+        for one in traces(way):
+            analysis = analyze(one)
+            engine = [part.value for part in analysis.parts("gr_active_without_operations").values()]
+            assert engine
+            assert max(engine) < 0.03
+            assert "interference" not in [finding.rule for finding in analysis.findings]
 
 
 class TestPrivacy:
