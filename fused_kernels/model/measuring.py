@@ -90,8 +90,8 @@ def layer_candidates(problem: Problem, sm: int) -> tuple[Body, ...]:
     if first.tensor:
         small = replace(small, warp_m=32, warp_n=32, tensor_depth=64)
         return (first, replace(first, tile_n=64), small)
-    tiles = (first, replace(first, tile_m=128, tile_n=64), small, replace(small, simt_threads=128))
-    return tuple(dict.fromkeys((*tiles, *winograd_bodies(problem, sm))))
+    direct = (first, replace(first, tile_m=128, tile_n=64), small, replace(small, simt_threads=128))
+    return tuple(dict.fromkeys((*direct, *winograd_bodies(problem, sm))))
 
 
 def pair_candidates(first: Body, second: Body) -> tuple[PairStrategy, ...]:
