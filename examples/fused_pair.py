@@ -22,16 +22,7 @@ from typing import Any
 
 from nitro.errors import InputError, NitroError, ToolError
 from nitro.fused_kernels import open_runtime
-from nitro.fused_kernels.candidates import (
-    FUSED,
-    SIMPLE,
-    Candidate,
-    Family,
-    all_ways,
-    carveout_twins,
-    fitted,
-    plausible_bodies,
-)
+from nitro.fused_kernels.candidates import FUSED, SIMPLE, Candidate, Family, candidate_named
 from nitro.fused_kernels.runtime import Executor, Handle, Runtime
 from nitro.fused_kernels.strategies import Launch
 from nitro.fused_kernels.study import CaseResult, Subject, subjects
@@ -45,8 +36,6 @@ WAYS: dict[str, tuple[Family, ...]] = {
     "fused": FUSED,
     **{family: (family,) for family in (*SIMPLE, "elastic", *FUSED)},
 }
-# More blocks an SM than a study ever tries.
-_MOST_BLOCKS = 8
 
 Mark = Callable[[str], AbstractContextManager[object]]
 
@@ -82,12 +71,9 @@ def winner_of(result: CaseResult, subject: Subject, way: str, sm: int) -> Candid
     won = result.winner(*WAYS[way])
     if won is None:
         raise InputError(f"{result.name}: the study has no way of the kind {way!r}; choose another --way or --study.")
-    every = all_ways(plausible_bodies(subject.first, sm), plausible_bodies(subject.second, sm))
-    known, _ = fitted(every, {}, sm, unknown_blocks=_MOST_BLOCKS)
-    for candidate in known:
-        for one in (candidate, *carveout_twins(candidate)):
-            if one.name == won.name:
-                return one
+    candidate = candidate_named(won.name, (subject.first, subject.second), sm)
+    if candidate is not None:
+        return candidate
     raise InputError(f"{result.name}: sm_{sm} has no way called {won.name!r}; measure a study on this device.")
 
 
