@@ -14,7 +14,7 @@ namespace nitro {
 // Zeroed by the host once; the last block of every launch zeroes it again, so that a captured graph can replay.
 struct Counters {
   uint32 taken[2];   // units given out, by operation
-  uint32 finished;   // blocks
+  uint32 finished;   // blocks, or groups of warps
   uint32 fault;      // stays: the host reads it
   uint32 turns[1];   // tickets by SM, as many as the host allocated
 };
@@ -158,15 +158,15 @@ struct Granularity<false> {
   NITRO_DEVICE int takers(int warps) { return warps; }
 };
 
-// Called by all threads of a block at its end, or by some if the others only come to the barrier. The last block of the
-// launch checks the counters, if it knows what they must be, and resets them.
+// Called by all threads of a group at its end: of a block, or of a part of it with a barrier of its own. The last of all
+// groups of the launch checks the counters, if it knows what they must be, and resets them.
 template <int kThreads, int kBarrier = 0>
-NITRO_DEVICE void finish(Counters* counters, int turns, int thread, int blocks, bool known, uint32 first,
+NITRO_DEVICE void finish(Counters* counters, int turns, int thread, int groups, bool known, uint32 first,
                          uint32 second) {
   named_barrier<kBarrier, kThreads>();
   if (thread != 0) return;
   memory_fence();
-  if (atomic_increment(&counters->finished) != static_cast<uint32>(blocks - 1)) return;
+  if (atomic_increment(&counters->finished) != static_cast<uint32>(groups - 1)) return;
   memory_fence();
   volatile Counters* all = counters;
   if (known && (all->taken[0] != first || all->taken[1] != second)) all->fault = 1;
@@ -213,37 +213,33 @@ NITRO_DEVICE void run_intra_block(const typename First::Params& first, Range fir
   static_assert(kFirstRegisters == 0 || kSecondThreads % 128 == 0, "registers move between groups of four warps");
   typedef Granularity<First::kBlockGranular> FirstGrain;
   typedef Granularity<Second::kBlockGranular> SecondGrain;
-  constexpr int kThreads = kFirstThreads + kSecondThreads;
-  // Where registers have moved no instruction may be common to both groups, which would get the same number again; and
-  // only barrier 0 has to be one instruction for all.
-  constexpr bool kApart = kFirstRegisters > 0;
-  constexpr int kMeeting = 3;
   const uint32 first_taken =
       static_cast<uint32>(first_range.count + grid_size() * FirstGrain::takers(kFirstThreads / 32));
   const uint32 second_taken =
       static_cast<uint32>(second_range.count + grid_size() * SecondGrain::takers(kSecondThreads / 32));
   const int thread = thread_index();
   Slot* slots = reinterpret_cast<Slot*>(dynamic_shared() + kBodyBytes);
+  // The groups have no barrier and no instruction in common: where registers have moved, each keeps its number of them.
   if (thread < kFirstThreads) {
     grow_registers<kFirstRegisters>();
     const Context<1, kFirstThreads> where = {block_index(), grid_size(), thread, dynamic_shared()};
-    if (kDrain)
+    if (kDrain) {
       FirstGrain::template drain<First>(first, where, first_range, &counters->taken[0], slots);
-    else
+      finish<kFirstThreads, 1>(counters, 0, where.thread, 2 * grid_size(), true, first_taken, second_taken);
+    } else {
       FirstGrain::template strided<First>(first, where, first_range);
-    if (kDrain && kApart)
-      finish<kThreads, kMeeting>(counters, 0, thread, grid_size(), true, first_taken, second_taken);
+    }
   } else {
     shrink_registers<kSecondRegisters>();
     const Context<2, kSecondThreads> where = {block_index(), grid_size(), thread - kFirstThreads,
                                               dynamic_shared() + kSecondShared};
-    if (kDrain)
+    if (kDrain) {
       SecondGrain::template drain<Second>(second, where, second_range, &counters->taken[1], slots + 1);
-    else
+      finish<kSecondThreads, 2>(counters, 0, where.thread, 2 * grid_size(), true, first_taken, second_taken);
+    } else {
       SecondGrain::template strided<Second>(second, where, second_range);
-    if (kDrain && kApart) named_barrier<kMeeting, kThreads>();
+    }
   }
-  if (kDrain && !kApart) finish<kThreads>(counters, 0, thread, grid_size(), true, first_taken, second_taken);
 }
 
 // ---- two bodies in one grid ---------------------------------------------------------------------------------------
