@@ -290,6 +290,8 @@ class CudaCoreRuntime:
             graph = self._call("cuStreamEndCapture", stream.handle)
         executable = self._call("cuGraphInstantiate", graph, 0)
         self._graphs.append((graph, executable))
+        # Or its first replay would take longer, and wait for kernels that it has nothing to do with.
+        self._call("cuGraphUpload", executable, self._first.handle)
         return executable
 
     def replay(self, graph: Handle, stream: Handle | None = None) -> None:
@@ -342,6 +344,10 @@ class CudaCoreRuntime:
         part._streams = []
         part.facts = replace(self.facts, sms=int(resource.sm_count))
         part._first = part.stream()
+        # The first launch of a kernel loads it, and that waits for every kernel of the device: for an eater too, which
+        # ends only when it is told so.
+        part.delay(0)
+        part.synchronize()
         return part
 
     def delay(self, microseconds: float, stream: Handle | None = None) -> None:

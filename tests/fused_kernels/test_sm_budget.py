@@ -161,8 +161,16 @@ def gpu(sms: Sms | None, *, green: bool = True) -> CudaCoreRuntime:
     runtime.facts = replace(EmulatedRuntime().facts, name="GPU", sms=132, sm_ids=132)
     runtime._context = None
     options = {"SMResourceOptions": SimpleNamespace, "ContextOptions": SimpleNamespace} if green else {}
-    runtime._core = SimpleNamespace(StreamOptions=SimpleNamespace, **options)  # type: ignore[assignment]
-    context = SimpleNamespace(create_stream=lambda options: SimpleNamespace(options=options))
+    launched: list[Any] = []
+    runtime._core = SimpleNamespace(  # type: ignore[assignment]
+        StreamOptions=SimpleNamespace,
+        LaunchConfig=SimpleNamespace,
+        launch=lambda stream, *_: launched.append(stream),
+        launched=launched,
+        **options,
+    )
+    runtime._delay = object()
+    context = SimpleNamespace(create_stream=lambda options: SimpleNamespace(options=options, sync=lambda: None))
     runtime.device = SimpleNamespace(
         resources=SimpleNamespace(sm=sms) if sms else SimpleNamespace(), create_context=lambda _: context
     )
@@ -179,6 +187,12 @@ def test_a_budget_and_the_rest_have_contexts_and_streams_of_their_own() -> None:
     assert part._streams == [part._first]
     with pytest.raises(UsageError, match="a budget of SMs cannot be divided again"):
         part.divide(8)
+
+
+def test_the_kernel_that_delays_is_loaded_on_both_sides_before_an_eater_can_hold_that_up() -> None:
+    whole = gpu(Sms())
+    part, rest = whole.divide(16)
+    assert whole._core.launched == [part._first, rest._first]
 
 
 @pytest.mark.parametrize(
