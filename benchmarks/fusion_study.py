@@ -48,11 +48,11 @@ def arguments() -> argparse.Namespace:
 
 
 def show(path: Path) -> None:
-    from nitro.fused_kernels.study_store import read_document
-    from nitro.fused_kernels.study_summary import summarise, summary_text, table
+    from nitro.fused_kernels.study_store import budget_of, read_document
+    from nitro.fused_kernels.study_summary import study_text
 
-    results, _ = read_document(path)
-    print(table(results), summary_text(summarise(results)), sep="\n")
+    results, content = read_document(path)
+    print(study_text(results, budget_of(content["protocol"])))
 
 
 def merge(paths: list[Path], place: Path) -> None:
@@ -70,7 +70,7 @@ def measure_all(chosen: argparse.Namespace) -> bool:
     from nitro.fused_kernels.compile_queue import CompileQueue
     from nitro.fused_kernels.study import Lab, measure, most_telling_first, screen_all, subjects
     from nitro.fused_kernels.study_store import CaseFiles, document, identity_of, protocol_of, read_document
-    from nitro.fused_kernels.study_summary import summarise, summary_text, table
+    from nitro.fused_kernels.study_summary import study_text
     from nitro.fused_kernels.tuner import write_whole
     from nitro.fused_kernels.vendor import open_library
 
@@ -114,7 +114,7 @@ def measure_all(chosen: argparse.Namespace) -> bool:
         ordered = [results[one.name] for one in wanted if one.name in results]
         text = document(ordered, files.identity, protocol_of(lab))
     write_whole(chosen.out / "study.json", text)
-    print(table(ordered), summary_text(summarise(ordered)), sep="\n")
+    print(study_text(ordered))
     for one in ordered:
         print(*(f"did not run: {one.name}: {failure}" for failure in one.failures[:3]), sep="\n", end="")
     print(*(f"FAILED {failure}" for failure in failures), sep="\n")

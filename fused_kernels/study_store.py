@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from nitro.errors import InputError
 
 from . import nvrtc
 from .runtime import Runtime
+from .sm_budget import Budget
 from .study import EXHAUSTIVE, RESULT_FORMAT, CaseResult, Lab, result_of, subjects
 from .study_summary import TIE, row, summarise
 from .tuner import source_digest, write_whole
@@ -93,13 +94,19 @@ class CaseFiles:
             return None
 
 
+def budget_of(protocol: Mapping[str, Any]) -> Budget | None:
+    """Return the part of a GPU that a study was measured on; None for a whole one."""
+    budget = dict(protocol).get("budget")
+    return Budget(**budget) if budget else None
+
+
 def document(results: Sequence[CaseResult], identity: dict[str, Any], protocol: dict[str, Any]) -> str:
     """Return the document of a study: JSON with one case a line."""
     head = {
         "format": RESULT_FORMAT,
         "identity": identity,
         "protocol": protocol,
-        "summary": summarise(results),
+        "summary": summarise(results, budget_of(protocol)),
         "rows": [row(one) for one in results],
     }
     text = json.dumps(head, indent=1)
@@ -120,7 +127,7 @@ def read_document(path: Path) -> tuple[list[CaseResult], dict[str, Any]]:
                 f"{path}: this study has format {content['format']!r}, this version reads {RESULT_FORMAT}; "
                 "read it with the version that wrote it."
             )
-        dict(content["identity"]), dict(content["protocol"])  # what is no mapping is no study
+        dict(content["identity"]), budget_of(content["protocol"])  # what is no mapping is no study
         return [result_of(one) for one in content["cases"]], content
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path.") from error

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from .candidates import FUSED, LIBRARY, OURS, SIMPLE, Family
+from .cases import cases
 from .prediction import Quality, Sample, quality
 from .sm_budget import Budget
 from .study import CaseResult, Timing
@@ -112,34 +113,17 @@ class Target:
         return self.measured >= self.asked if self.at_least else self.measured <= self.asked
 
 
-def summarise(results: Sequence[CaseResult]) -> dict[str, Any]:
-    """Return what follows from the results: geometric means, targets, prediction, regret, winners."""
+def summarise(results: Sequence[CaseResult], budget: Budget | None = None) -> dict[str, Any]:
+    """Return what follows from the results: geometric means, targets, prediction, regret, winners.
+
+    There are targets for the committed cases on a whole GPU; nothing was asked of other pairs, or of a part of one.
+    """
     unlike = [one for one in results if not one.is_control]
     controls = [one for one in results if one.is_control]
     accepted = [one for one in unlike if one.decision.accepted]
     fp32 = [one for one in accepted if one.kernel_class.endswith("float32")]
     gains = {name: _gains(accepted, name) for name in BASELINES}
-    predicted = predictions(unlike)
-    regrets = [one.regret.regret for one in results if one.regret]
-    targets = (
-        Target("accepted cases", 8, len(accepted)),
-        Target("compute bodies among the accepted cases", 3, len({one.name.partition("+")[0] for one in accepted})),
-        Target("geometric mean over simple, accepted cases", 1.25, geometric_mean(gains["simple"])),
-        Target("least gain over simple, accepted cases", 1.00, min(gains["simple"], default=None)),
-        Target("best gain over simple, accepted cases", 1.55, max(gains["simple"], default=None)),
-        Target(
-            "geometric mean over simple and elastic, accepted cases", 1.10, geometric_mean(gains["simple_and_elastic"])
-        ),
-        Target(
-            "geometric mean over everything with the library, accepted fp32 cases",
-            1.05,
-            geometric_mean(_gains(fp32, "everything")),
-        ),
-        Target("controls rejected", len(controls), sum(not one.decision.accepted for one in controls)),
-        Target("mean error of the predicted time", 0.10, predicted.held_out, at_least=False),
-        Target("largest regret of the tuner", 0.03, max(regrets, default=None), at_least=False),
-    )
-    return {
+    found: dict[str, Any] = {
         "cases": len(unlike),
         "controls": len(controls),
         "accepted": len(accepted),
@@ -156,11 +140,39 @@ def summarise(results: Sequence[CaseResult]) -> dict[str, Any]:
         "controls_rejected": sum(not one.decision.accepted for one in controls),
         "controls_gain_over_simple": {one.name: row(one)["gains"]["simple"] for one in controls},
         "fastest": {family: _wins(unlike, family) for family in OURS},
-        "prediction": asdict(predicted),
+        "prediction": asdict(predictions(unlike)),
         "regret": {one.name: one.regret.regret for one in results if one.regret},
         "same_bits": all(one.same_bits for one in results if one.same_bits is not None),
-        "targets": [{**asdict(target), "met": target.met} for target in targets],
     }
+    committed = {case.name for case in cases()}
+    asked = not budget and bool(results) and all(one.name in committed for one in results)
+    targets = _targets(found, {one.name.partition("+")[0] for one in accepted}) if asked else ()
+    return {**found, "targets": [{**asdict(target), "met": target.met} for target in targets]}
+
+
+def _targets(found: Mapping[str, Any], compute_bodies: Collection[str]) -> tuple[Target, ...]:
+    """Return what was asked for before anything was tuned, beside what was found."""
+    simple = found["accepted_cases"]["simple"]
+    return (
+        Target("accepted cases", 8, found["accepted"]),
+        Target("compute bodies among the accepted cases", 3, len(compute_bodies)),
+        Target("geometric mean over simple, accepted cases", 1.25, simple["geometric_mean"]),
+        Target("least gain over simple, accepted cases", 1.00, simple["least"]),
+        Target("best gain over simple, accepted cases", 1.55, simple["best"]),
+        Target(
+            "geometric mean over simple and elastic, accepted cases",
+            1.10,
+            found["accepted_cases"]["simple_and_elastic"]["geometric_mean"],
+        ),
+        Target(
+            "geometric mean over everything with the library, accepted fp32 cases",
+            1.05,
+            found["accepted_fp32_cases"]["everything"]["geometric_mean"],
+        ),
+        Target("controls rejected", found["controls"], found["controls_rejected"]),
+        Target("mean error of the predicted time", 0.10, found["prediction"]["held_out"], at_least=False),
+        Target("largest regret of the tuner", 0.03, max(found["regret"].values(), default=None), at_least=False),
+    )
 
 
 def _gains(results: Iterable[CaseResult], baseline: str) -> list[float]:
@@ -251,8 +263,18 @@ def _cell(value: float | None, width: int, digits: int) -> str:
     return f"{value:>{width}.{digits}f}" if value is not None else f"{'-':>{width}}"
 
 
+def study_text(results: Sequence[CaseResult], budget: Budget | None = None) -> str:
+    """Return the table of a study, what follows if it has several cases, and the part of a GPU that it was done on."""
+    parts = [table(results)]
+    if len(results) > 1:
+        parts.append(summary_text(summarise(results, budget)))
+    if budget:
+        parts.append(budget_text(budget, results))
+    return "\n".join(parts)
+
+
 def summary_text(summary: Mapping[str, Any]) -> str:
-    """Return the targets, one a line, and by how much one was missed."""
+    """Return the targets, one a line, and by how much one was missed, then means and winners."""
     lines = []
     for target in summary["targets"]:
         measured = target["measured"]

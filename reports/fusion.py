@@ -392,10 +392,8 @@ def _gain_spec(rows: Sequence[Row], points: list[dict[str, Any]], bounds: list[d
 
 
 def _targets(document: Mapping[str, Any]) -> tuple[Block, ...]:
-    """Return the targets, of a study of the committed cases; nothing was asked of other pairs."""
+    """Return the targets, of which a study of other pairs than the committed cases has none."""
     targets = document["summary"]["targets"]
-    if all(case.get("ratio") is None for case in document.get("cases", ())):
-        return ()
     states = {True: message("met"), False: message("missed"), None: message("not measured")}
     columns = (
         Column(message("Target"), "left", flexible=True),

@@ -24,6 +24,7 @@ from nitro.fused_kernels.problems import (
     SoftmaxProblem,
     linear,
 )
+from nitro.fused_kernels.sm_budget import Budget
 from nitro.fused_kernels.strategies import IntraBlock, Kernel
 from nitro.fused_kernels.study import (
     CaseResult,
@@ -50,6 +51,7 @@ from nitro.fused_kernels.study_summary import (
     geometric_mean,
     predictions,
     row,
+    study_text,
     summarise,
     summary_text,
     table,
@@ -265,17 +267,20 @@ REJECTED: dict[str, Any] = {"accepted": False, "choice": "sequential"}
 def study() -> list[CaseResult]:
     """Gains over simple: 2 and 1.28 accepted (fp32 and fp16), 1.1 rejected; a control that was rejected."""
     return [
-        result("gemm_f32+a", {**PLAIN, "intra_block": (80, 80)}, regret=Regret(9, "x", 102, "y", 100, 0.02)),
+        result("gemm_f32+gemv@0.5", {**PLAIN, "intra_block": (80, 80)}, regret=Regret(9, "x", 102, "y", 100, 0.02)),
         result(
-            "conv3x3_f16+b",
+            "conv3x3_f16+layer_norm@0.5",
             {**PLAIN, "inter_block_ticket": (125, 125)},
             kernel_class="convolution_3x3 float16",
             choice="elastic",
         ),
         result(
-            "conv3x3_f32+c", {"sequential": (110, 110), "intra_block": (100, 100)}, accepted=False, choice="sequential"
+            "conv3x3_f32+softmax@0.5",
+            {"sequential": (110, 110), "intra_block": (100, 100)},
+            accepted=False,
+            choice="sequential",
         ),
-        result("a+b", {"sequential": (100, 100), "intra_block": (125, 125)}, accepted=False, control=True),
+        result("layer_norm+gemv", {"sequential": (100, 100), "intra_block": (125, 125)}, accepted=False, control=True),
     ]
 
 
@@ -294,8 +299,8 @@ def test_the_summary_by_hand() -> None:
     assert found["all_cases_fused"]["simple"]["geometric_mean"] == pytest.approx((2.0 * 1.28 * 1.1) ** (1 / 3))
     # The tuner ran intra-block (80), elastic (140) and sequential (110).
     assert found["all_cases_as_tuned"]["simple"] == pytest.approx((160 / 80 * 160 / 140 * 1.0) ** (1 / 3))
-    assert found["controls_gain_over_simple"] == {"a+b": pytest.approx(0.8)}
-    assert found["regret"] == {"gemm_f32+a": 0.02}
+    assert found["controls_gain_over_simple"] == {"layer_norm+gemv": pytest.approx(0.8)}
+    assert found["regret"] == {"gemm_f32+gemv@0.5": 0.02}
     assert found["fastest"]["intra_block"] == {"fastest": 2, "fastest_or_tied": 2}
     assert found["fastest"]["inter_block_ticket"] == {"fastest": 1, "fastest_or_tied": 1}
     assert found["fastest"]["elastic"]["fastest"] == 0
@@ -315,10 +320,22 @@ def test_targets_are_those_of_the_issue_and_say_by_how_much_one_was_missed() -> 
     assert text.count("met") >= 5
 
 
+def test_nothing_was_asked_of_other_pairs_and_of_a_part_of_a_gpu() -> None:
+    other = [*study(), result("mine", PLAIN)]
+    budget = Budget(8, 132, 0.5)
+    assert summarise(other)["targets"] == summarise(study(), budget)["targets"] == summarise([])["targets"] == []
+    assert "at least" in study_text(study())
+    assert "at least" not in study_text(other)
+    assert study_text(study(), budget).splitlines()[-1].startswith("measured on 8 of 132 SMs")
+    assert study_text(other[:1]) == table(other[:1])
+
+
 def test_an_empty_study_has_nothing_measured() -> None:
-    found = summarise([])
-    assert found["accepted_cases"]["simple"]["geometric_mean"] is None
-    assert "not measured" in summary_text(found)
+    assert summarise([])["accepted_cases"]["simple"]["geometric_mean"] is None
+
+
+def test_a_target_that_was_not_measured_is_neither_met_nor_missed() -> None:
+    assert "not measured" in summary_text(summarise(study()[1:2]))
 
 
 def test_predictions_are_calibrated_on_tuning_and_judged_on_judging_samples() -> None:
@@ -442,14 +459,14 @@ def test_results_survive_the_way_through_a_file(tmp_path: Path) -> None:
     for one in results:
         files.write(one)
         assert files.read(one.name) == one
-    assert CaseFiles(tmp_path / "cases", {"device": "another"}).read("gemm_f32+a") is None
+    assert CaseFiles(tmp_path / "cases", {"device": "another"}).read("gemm_f32+gemv@0.5") is None
     assert files.read("never measured") is None
     assert all(re.fullmatch(r"[A-Za-z0-9_.-]+", path.name) for path in files.folder.iterdir())
-    assert not files.has_failed("a+b")
-    files.note_failure("a+b", "it failed.")
-    assert files.has_failed("a+b")
-    files.path("a+b").write_text("{")
-    assert files.read("a+b") is None
+    assert not files.has_failed("layer_norm+gemv")
+    files.note_failure("layer_norm+gemv", "it failed.")
+    assert files.has_failed("layer_norm+gemv")
+    files.path("layer_norm+gemv").write_text("{")
+    assert files.read("layer_norm+gemv") is None
 
 
 def test_the_document_holds_everything(tmp_path: Path, lab: Lab) -> None:
@@ -462,6 +479,14 @@ def test_the_document_holds_everything(tmp_path: Path, lab: Lab) -> None:
     assert [one["case"] for one in content["rows"]] == [one.name for one in results]
     # One case a line, so that a difference can be read.
     assert len(place.read_text().partition('"cases": [\n')[2].splitlines()) == len(results) + 2
+
+
+@pytest.mark.parametrize("broken", [{"identity": 1}, {"protocol": 1}, {"protocol": {"budget": {"cores": 8}}}])
+def test_what_is_no_study_is_one_sentence(tmp_path: Path, lab: Lab, broken: dict[str, Any]) -> None:
+    place = tmp_path / "study.json"
+    place.write_text(json.dumps(json.loads(document(study(), {}, protocol_of(lab))) | broken))
+    with pytest.raises(InputError, match="this is no study of fused kernels"):
+        read_document(place)
 
 
 def test_parts_are_put_together_in_the_committed_order(tmp_path: Path, lab: Lab) -> None:

@@ -272,7 +272,7 @@ def bench_command(
     from nitro.fused_kernels.sm_budget import Budget, sm_budget
     from nitro.fused_kernels.study import Lab, families, measure
     from nitro.fused_kernels.study_store import document, identity_of, protocol_of
-    from nitro.fused_kernels.study_summary import budget_text, summarise, summary_text, table
+    from nitro.fused_kernels.study_summary import study_text
     from nitro.fused_kernels.vendor import open_library
 
     wanted = _subjects(names, patterns, settings)
@@ -311,11 +311,7 @@ def bench_command(
     _write(text, json_to)
     _write_reports(text, outputs, looks)
     if json_to != "-":
-        click.echo(table(results))
-        if budget:
-            click.echo(budget_text(budget, results))
-        if patterns:
-            click.echo(summary_text(summarise(results)))
+        click.echo(study_text(results, budget))
 
 
 @group.command("report")
@@ -342,16 +338,15 @@ def report_command(
     Example:
       nitro-analyze fuse report study.json -o study.html -o study.pdf --lang ko
     """  # noqa: D301
-    from nitro.fused_kernels.study_store import document, read_document
-    from nitro.fused_kernels.study_summary import summarise, summary_text, table
+    from nitro.fused_kernels.study_store import budget_of, document, read_document
+    from nitro.fused_kernels.study_summary import study_text
 
     check_outputs((file,), outputs, None)
     results, content = read_document(file)
     text = document(results, content["identity"], content["protocol"])
     _write_reports(text, outputs, settings_of(lang, title, author, paper, None))
     if not outputs:
-        click.echo(table(results))
-        click.echo(summary_text(summarise(results)))
+        click.echo(study_text(results, budget_of(content["protocol"])))
 
 
 @group.command("tune", cls=_ListsPairs)
