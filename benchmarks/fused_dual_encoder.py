@@ -109,13 +109,15 @@ def both(image: Any, text: Any, streams: int) -> Callable[[Any, Any], tuple[Any,
     """Return the unfused baseline: one tower after the other, or each on a stream of its own."""
     import torch
 
-    side = torch.cuda.Stream()
+    # Torch hands out 32 streams in turn: one of them may be that of a capture, two that follow each other are two.
+    sides = torch.cuda.Stream(), torch.cuda.Stream()
 
     def run(images: Any, ids: Any) -> tuple[Any, Any]:
         with torch.no_grad():
             if streams == 1:
                 return image(images), text(ids)
             main = torch.cuda.current_stream()
+            side = next(one for one in sides if one.cuda_stream != main.cuda_stream)
             side.wait_stream(main)
             with torch.cuda.stream(side):
                 token = text(ids)

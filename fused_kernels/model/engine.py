@@ -116,7 +116,7 @@ class Engine:
     vision: Half
     text: Half
     launcher: Launcher | None
-    side: Any = None
+    sides: tuple[Any, ...] = ()
 
     def alone(self, half: Half, at: int, frees: bool, bodies: bool) -> Step:
         """Return the step that runs one layer, with our body where that is faster and `bodies` allows it."""
@@ -199,8 +199,8 @@ class Engine:
         self, schedule: Sequence[Stretch], streams: int, bodies: bool = True
     ) -> Callable[[Any, Any], tuple[Any, Any]]:
         """Return the function that runs a schedule; a tower without layers in it gives None."""
-        if streams == 2 and self.side is None:
-            self.side = torch.cuda.Stream()
+        if streams == 2 and not self.sides:
+            self.sides = torch.cuda.Stream(), torch.cuda.Stream()
         # Memory that one stream gives back the other may still be reading, so two streams keep all of it to the end.
         frees = streams == 1
         parts = [
@@ -231,24 +231,26 @@ class Engine:
     def run_parts(self, parts: Sequence[Any], images: Values, tokens: Values, streams: int) -> None:
         """Run the stretches of a schedule; on two streams the text runs beside the vision up to each fused launch."""
         main = torch.cuda.current_stream() if streams == 2 else None
+        # Torch hands out 32 streams in turn, so one of ours may be the stream of a capture; not both of them.
+        side: Any = next((one for one in self.sides if main is not None and one.cuda_stream != main.cuda_stream), None)
         side_is_behind, main_is_behind = True, False
         for vision, text, fused in parts:
             if text and main is not None:
                 # Before the vision layers of the stretch are submitted: the text must not wait for those.
                 if side_is_behind:
-                    self.side.wait_stream(main)
+                    side.wait_stream(main)
                     side_is_behind = False
                 main_is_behind = True
             for step in vision:
                 step(images)
-            with torch.cuda.stream(self.side) if text and main is not None else nullcontext():
+            with torch.cuda.stream(side) if text and main is not None else nullcontext():
                 for step in text:
                     step(tokens)
             if fused is not None:
                 if main_is_behind and main is not None:
-                    main.wait_stream(self.side)
+                    main.wait_stream(side)
                     main_is_behind = False
                 fused(images, tokens)
                 side_is_behind = True
         if main_is_behind and main is not None:
-            main.wait_stream(self.side)
+            main.wait_stream(side)

@@ -295,7 +295,7 @@ class FakeStream:
     """Notes who waits for whom."""
 
     def __init__(self, name: str, log: list[str]) -> None:
-        self.name, self.log = name, log
+        self.name, self.log, self.cuda_stream = name, log, name
 
     def wait_stream(self, other: FakeStream) -> None:
         self.log.append(f"{self.name} waits for {other.name}")
@@ -304,13 +304,14 @@ class FakeStream:
 def test_the_text_starts_beside_the_vision_and_both_meet_at_a_fused_launch(monkeypatch: pytest.MonkeyPatch) -> None:
     log: list[str] = []
     main, side = FakeStream("main", log), FakeStream("side", log)
+    same = FakeStream("main", log)  # torch has handed out the stream that is current, too
 
     def step(name: str) -> Any:
         return lambda *_: log.append(name)
 
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: main)
     monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
-    both: Any = engine.Engine(None, None, None, side)  # type: ignore[arg-type]
+    both: Any = engine.Engine(None, None, None, (same, side))  # type: ignore[arg-type]
     parts = [([step("v0")], [step("t0")], step("v1+t1")), ([step("v2")], [], step("v3+t2")), ([], [step("t3")], None)]
     both.run_parts(parts, {}, {}, 2)
     assert log == [
