@@ -11,8 +11,9 @@
 // those judging samples. Before anything is timed, the outputs of every way are compared, bit by bit, with those of the
 // bodies alone.
 //
-// Bodies are chosen when it is compiled, as `choose` in bodies.py chooses them for an architecture: NITRO_SM. Other
-// tiles and preferences for shared memory, which the tuner tries too, are left out: a small board would take hours.
+// Bodies are chosen when it is compiled, for an architecture: NITRO_SM. Those of `choose` in bodies.py run alone, and
+// of the memory-bound ones other forms run where few warps have to keep the memory busy. Most other tiles and
+// preferences for shared memory, which the tuner tries too, are left out: a small board would take hours.
 #include "simt.cuh"
 #include "strategies.cuh"
 #include "tensor.cuh"
@@ -30,6 +31,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #ifndef NITRO_SM
@@ -360,10 +362,13 @@ inline void need_whole(const std::string& body, const char* what, long long size
        body + " takes " + (one ? "" : "multiples of ") + number(of) + " " + what + ", the shape has " + number(size) +
            "; build with `make SM=" + number(NITRO_SM) + " FLAGS=-DNITRO_ANY_SIZE`.");
 }
+inline std::string rebuilt(const char* macro, long long columns) {
+  return "; build with `make SM=" + number(NITRO_SM) + " FLAGS=-D" + macro + "=" + number(columns) + "`.";
+}
 inline void need_columns(const std::string& body, long long columns, int held, bool exact, const char* macro) {
-  need(exact ? columns == held : columns <= held, body + " holds rows of " + (exact ? "" : "up to ") + number(held) + " columns, the shape has " + number(columns) +
-                            "; build with `make SM=" + number(NITRO_SM) + " FLAGS=-D" + macro + "=" +
-                            number(columns) + "`.");
+  need(exact ? columns == held : columns <= held, body + " holds rows of " + (exact ? "" : "up to ") + number(held) +
+                                                      " columns, the shape has " + number(columns) +
+                                                      rebuilt(macro, columns));
 }
 
 template <typename Element>
@@ -382,6 +387,12 @@ struct Named<nitro::half_t> {
 };
 
 constexpr bool kAsync = NITRO_SM >= 80;
+// Of LIMITS in occupancy.py: the shared memory of an SM and of a block where copies are asynchronous.
+constexpr bool kLittleShared = NITRO_SM == 86 || NITRO_SM == 89 || NITRO_SM >= 120;
+constexpr int kSharedBytesOfSm = (kLittleShared ? 100 : NITRO_SM < 90 ? 164 : 228) << 10;
+constexpr int kReservedSharedBytes = 1 << 10;
+// The registers of a block; an SM has 65536 everywhere.
+constexpr int kRegistersOfBlock = NITRO_SM == 53 || NITRO_SM == 62 ? 32768 : 65536;
 constexpr int rounded_up(int size, int to) { return (size + to - 1) / to * to; }
 constexpr int larger(int left, int right) { return left > right ? left : right; }
 constexpr int smaller(int left, int right) { return left < right ? left : right; }
@@ -391,9 +402,11 @@ constexpr int chunks_of(int columns, int width) {
 }
 
 template <typename Element>
-std::string memory_name(const char* operation, int chunks, bool exact, int rows, const char* end = "") {
+std::string memory_name(const char* operation, int chunks, const char* kind, int rows, int together, int stages,
+                        const char* batch = "") {
   return std::string(operation) + "_" + Named<Element>::text() + "_w" + number(Named<Element>::kWidth) + "x" +
-         number(chunks) + (exact ? "e" : "") + "_r" + number(rows) + end;
+         number(chunks) + kind + "_r" + number(rows) + (together > 1 ? "t" + number(together) : "") + batch +
+         (stages ? "_a" + number(stages) : "");
 }
 
 // Every side also says its problem as Python prints it, its operations, and the bytes that move at least.
@@ -408,21 +421,77 @@ static std::string listed(const Shape& shape, const char* join) {
   return text;
 }
 
+// A memory-bound side has a body as `choose` gives it, for as many warps as fit, and forms for few warps beside others,
+// all of which write the same bits:
+//   Lean      more rows at once, or one loaded ahead of the other, for few instructions and more on its way
+//   ByBlock   of those the one for blocks that carry the registers and shared memory of a tile
+//   StagedAs  pieces on their way through shared memory, of more rows (if `many`) or of one
 struct MemorySide {
   static constexpr bool kCompute = false;
   static constexpr int kSums = 0;
   static constexpr int kThreads = 256;
   static constexpr int kBlocks = 1;
-  static constexpr int kShared = 0;
+  static constexpr int kRegistersOfMany = 0;
+  static constexpr int kThreadsBeside = 256;  // that keep the memory busy beside a tile, where it leaves registers
 };
 
-template <typename Element>
+template <class Plain, int kSlots>
+struct InSlots {
+  typedef nitro::Staged<Plain, kSlots> Body;
+};
+template <class Plain>
+struct InSlots<Plain, 0> {
+  typedef Plain Body;
+};
+
+// The shared memory of a block with so many threads of a side.
+template <class Side, int kThreads, bool kCompute = Side::kCompute>
+struct SharedOf {
+  static constexpr int kBytes = Side::Body::kSharedBytes;
+};
+template <class Side, int kThreads>
+struct SharedOf<Side, kThreads, false> {
+  static constexpr int kBytes = kThreads / 32 * Side::Body::kWarpBytes;
+};
+
+// Where a lane holds few enough numbers of a row, two rows at once leave registers for a compute body beside.
+constexpr int rows_at_once(int chunks, int width) { return chunks > 0 && chunks * width <= 16 ? 2 : 1; }
+constexpr int kRegistersForTwoRows = 104;
+
+// What so many threads have on their way of a piece each.
+template <class Side, int kThreads>
+struct StageOf {
+  typedef typename Side::Body::Piece Piece;
+  static constexpr int kBytes = kThreads * Piece::kPacks * static_cast<int>(sizeof(typename Piece::Vector));
+};
+// `staged` of candidates.py: the form of a side that has 48 KiB on their way in a block, in at most kRoom bytes, and
+// needs at most so many registers of a thread.
+template <class Side, int kThreads, int kRoom, int kRegisters = 128>
+struct StagedForm {
+  static constexpr int kManyBytes = StageOf<typename Side::template StagedAs<true, 0>, kThreads>::kBytes;
+  static constexpr int kFewBytes = StageOf<typename Side::template StagedAs<false, 0>, kThreads>::kBytes;
+  static constexpr bool kMany = 2 * kManyBytes <= kRoom && kRegisters >= Side::kRegistersOfMany;
+  static constexpr int kStageBytes = kMany ? kManyBytes : kFewBytes;
+  static constexpr int kWanted = smaller(((48 << 10) + kStageBytes - 1) / kStageBytes, kRoom / kStageBytes);
+  typedef typename Side::template StagedAs<kMany, larger(2, smaller(12, kWanted))> Form;
+};
+
+template <typename Element, int kRows = 1, int kTogether = 1, int kSlots = 0>
 struct LayerNormSide : MemorySide {
   static constexpr int kWidth = Named<Element>::kWidth;
   static constexpr int kChunks = chunks_of(NITRO_NORM_COLUMNS, kWidth);
   static constexpr bool kExact = NITRO_WHOLE && NITRO_NORM_COLUMNS == 32 * kWidth * kChunks;
-  typedef nitro::LayerNorm<Element, kWidth, kChunks, 1, 1, kExact> Body;
-  static std::string name() { return memory_name<Element>("layer_norm", kChunks, kExact, 1); }
+  typedef typename InSlots<nitro::LayerNorm<Element, kWidth, kChunks, kRows, kTogether, kExact>, kSlots>::Body Body;
+  static constexpr int kMost = rows_at_once(kChunks, kWidth);
+  static constexpr int kRegistersOfMany = kMost > 1 ? kRegistersForTwoRows : 0;
+  typedef LayerNormSide<Element, 8, kMost> Lean;
+  typedef LayerNormSide<Element, 8> ByBlock;  // with two rows at once a tile's block would spill
+  static constexpr bool kCanBeStaged = kAsync && kChunks > 0;
+  template <bool kMany, int kStages>
+  using StagedAs = LayerNormSide<Element, 8, kMany ? kMost : 1, kStages>;
+  static std::string name() {
+    return memory_name<Element>("layer_norm", kChunks, kExact ? "e" : "", kRows, kTogether, kSlots);
+  }
   static Shape shape() { return {{"rows", 8 * 77}, {"columns", 512}}; }
   static const char* scaled() { return "rows"; }
   static void check(const Shape& shape) {
@@ -441,7 +510,7 @@ struct LayerNormSide : MemorySide {
             static_cast<int>(get(shape, "rows")),    columns,
             static_cast<float>(1.0 / columns),       1e-5f};
   }
-  static long long units(const Shape& shape) { return get(shape, "rows"); }
+  static long long units(const Shape& shape) { return ceil_of(get(shape, "rows"), kRows); }
   static std::string kernel_class() {
     return Named<Element>::kType == kHalf ? "layer_norm float16" : "layer_norm float32";
   }
@@ -451,18 +520,57 @@ struct LayerNormSide : MemorySide {
   static double flop(const Shape& shape) { return 7.0 * get(shape, "rows") * get(shape, "columns"); }
 };
 
-template <typename Element>
-struct SoftmaxSide : MemorySide {
+// Rows of fewer than 128 columns share the lanes of a warp, whatever their number is: few lanes would have work else,
+// and few bytes be on their way.
+constexpr bool kShortRows = NITRO_SOFTMAX_COLUMNS < 128;
+template <typename Element, int kRows, int kTogether, bool kShort = kShortRows>
+struct SoftmaxBody {
+  static constexpr int kLanes = 32 / Named<Element>::kWidth;
+  static constexpr int kChunks = (NITRO_SOFTMAX_COLUMNS + kLanes - 1) / kLanes;
+  static constexpr bool kExact = false;
+  static constexpr int kUnitRows = Named<Element>::kWidth * (kRows > 1 ? 4 : 1);
+  typedef nitro::SoftmaxOfShortRows<Element, Named<Element>::kWidth, kChunks, kUnitRows> Plain;
+};
+template <typename Element, int kRows, int kTogether>
+struct SoftmaxBody<Element, kRows, kTogether, false> {
   static constexpr int kWidth = Named<Element>::kWidth;
   static constexpr int kChunks = chunks_of(NITRO_SOFTMAX_COLUMNS, kWidth);
   static constexpr bool kExact = NITRO_WHOLE && NITRO_SOFTMAX_COLUMNS == 32 * kWidth * kChunks;
-  typedef nitro::Softmax<Element, kWidth, kChunks, 1, 1, kExact> Body;
-  static std::string name() { return memory_name<Element>("softmax", kChunks, kExact, 1); }
+  static constexpr int kUnitRows = kRows;
+  typedef nitro::Softmax<Element, kWidth, kChunks, kRows, kTogether, kExact> Plain;
+};
+
+template <typename Element, int kRows = 1, int kTogether = 1, int kSlots = 0>
+struct SoftmaxSide : MemorySide {
+  typedef SoftmaxBody<Element, kRows, kTogether> Rows;
+  typedef typename InSlots<typename Rows::Plain, kSlots>::Body Body;
+  static constexpr int kWidth = Named<Element>::kWidth;
+  static constexpr int kChunks = Rows::kChunks;
+  static constexpr int kMost = kShortRows ? 1 : rows_at_once(kChunks, kWidth);
+  static constexpr int kRegistersOfMany = kMost > 1 ? kRegistersForTwoRows : 0;
+  static constexpr int kThreadsBeside = 384;  // every step of a short row waits for the one before
+  typedef SoftmaxSide<Element, 8, kMost> Lean;
+  typedef Lean ByBlock;
+  static constexpr bool kCanBeStaged = kAsync && kChunks > 0;
+  template <bool kMany, int kStages>
+  using StagedAs = SoftmaxSide<Element, 8, kMany ? kMost : 1, kStages>;
+  static std::string name() {
+    return memory_name<Element>("softmax", kChunks, kShortRows ? "s" : Rows::kExact ? "e" : "", Rows::kUnitRows,
+                                kTogether, kSlots);
+  }
   static Shape shape() { return {{"rows", 8 * 8 * 80}, {"columns", 80}}; }
   static const char* scaled() { return "rows"; }
   static void check(const Shape& shape) {
-    need_width(name(), "columns", get(shape, "columns"), kWidth);
-    if (kChunks) need_columns(name(), get(shape, "columns"), 32 * kWidth * kChunks, kExact, "NITRO_SOFTMAX_COLUMNS");
+    const long long columns = get(shape, "columns");
+    if (kShortRows) {
+      const int most = kChunks * (32 / kWidth), least = most - 32 / kWidth + 1;
+      need(columns >= least && columns <= most,
+           name() + " takes rows of " + number(least) + " to " + number(most) + " columns, the shape has " +
+               number(columns) + rebuilt("NITRO_SOFTMAX_COLUMNS", columns));
+    } else {
+      need_width(name(), "columns", columns, kWidth);
+      if (kChunks) need_columns(name(), columns, 32 * kWidth * kChunks, Rows::kExact, "NITRO_SOFTMAX_COLUMNS");
+    }
   }
   static std::vector<Array> arrays(const Shape& shape) {
     const long long all = get(shape, "rows") * get(shape, "columns");
@@ -472,7 +580,7 @@ struct SoftmaxSide : MemorySide {
     return {reinterpret_cast<const Element*>(to[0]), reinterpret_cast<Element*>(to[1]),
             static_cast<int>(get(shape, "rows")), static_cast<int>(get(shape, "columns")), 0.125f};
   }
-  static long long units(const Shape& shape) { return get(shape, "rows"); }
+  static long long units(const Shape& shape) { return ceil_of(get(shape, "rows"), Rows::kUnitRows); }
   static std::string text(const Shape& shape) {
     return "SoftmaxProblem(" + listed(shape, ", ") + ", " + dtype_text(Named<Element>::kType) + ", scale=0.125)";
   }
@@ -480,12 +588,18 @@ struct SoftmaxSide : MemorySide {
 };
 
 // A linear layer at batch 1.
-template <typename Element>
+template <typename Element, int kRows = 2, int kChunks = Named<Element>::kType == kHalf ? 2 : 4, int kSlots = 0>
 struct SkinnyGemmSide : MemorySide {
   static constexpr int kWidth = Named<Element>::kWidth;
-  static constexpr int kChunks = Named<Element>::kType == kHalf ? 2 : 4;
-  typedef nitro::SkinnyGemm<Element, kWidth, kChunks, 2, 1, NITRO_WHOLE> Body;
-  static std::string name() { return memory_name<Element>("skinny_gemm", kChunks, NITRO_WHOLE, 2, "_b1"); }
+  typedef typename InSlots<nitro::SkinnyGemm<Element, kWidth, kChunks, kRows, 1, NITRO_WHOLE>, kSlots>::Body Body;
+  typedef SkinnyGemmSide<Element, 4, kChunks> Lean;
+  typedef SkinnyGemmSide ByBlock;  // four lines would take more registers than a tile's block has
+  static constexpr bool kCanBeStaged = kAsync;
+  template <bool kMany, int kStages>
+  using StagedAs = SkinnyGemmSide<Element, kMany ? 4 : 1, kChunks / 2, kStages>;
+  static std::string name() {
+    return memory_name<Element>("skinny_gemm", kChunks, NITRO_WHOLE ? "e" : "", kRows, 1, kSlots, "_b1");
+  }
   static Shape shape() { return {{"outputs", 2048}, {"inner", 512}}; }
   static const char* scaled() { return "outputs"; }
   static void check(const Shape& shape) {
@@ -502,7 +616,7 @@ struct SkinnyGemmSide : MemorySide {
             reinterpret_cast<const Element*>(to[2]), reinterpret_cast<Element*>(to[3]),
             static_cast<int>(get(shape, "outputs")), static_cast<int>(get(shape, "inner"))};
   }
-  static long long units(const Shape& shape) { return ceil_of(get(shape, "outputs"), 2); }
+  static long long units(const Shape& shape) { return ceil_of(get(shape, "outputs"), kRows); }
   static std::string text(const Shape& shape) {
     return "SkinnyGemmProblem(batch=1, " + listed(shape, ", ") + ", " + dtype_text(Named<Element>::kType) +
            ", bias=True)";
@@ -510,9 +624,15 @@ struct SkinnyGemmSide : MemorySide {
   static double flop(const Shape& shape) { return 2.0 * get(shape, "outputs") * get(shape, "inner"); }
 };
 
+template <int kRows = 1, int kSlots = 0>
 struct EmbeddingSide : MemorySide {
-  typedef nitro::Embedding<float, 4, 4, 1, NITRO_WHOLE> Body;
-  static std::string name() { return memory_name<float>("embedding", 4, NITRO_WHOLE, 1); }
+  typedef typename InSlots<nitro::Embedding<float, 4, 4, kRows, NITRO_WHOLE>, kSlots>::Body Body;
+  typedef EmbeddingSide<8> Lean;
+  typedef Lean ByBlock;
+  static constexpr bool kCanBeStaged = kAsync;
+  template <bool kMany, int kStages>
+  using StagedAs = EmbeddingSide<8, kStages>;
+  static std::string name() { return memory_name<float>("embedding", 4, NITRO_WHOLE ? "e" : "", kRows, 1, kSlots); }
   static Shape shape() { return {{"tokens", 8 * 77}, {"columns", 512}, {"vocabulary", 49408}, {"sequence", 77}}; }
   static const char* scaled() { return "tokens"; }
   static void check(const Shape& shape) { need_whole(name(), "columns", get(shape, "columns"), 4, 512, true); }
@@ -524,22 +644,31 @@ struct EmbeddingSide : MemorySide {
             {get(shape, "sequence") * columns, kFloat, false, 0},
             {tokens * columns, kFloat, true, 0}};
   }
-  static Body::Params params(const Shape& shape, char* const* to) {
+  static typename Body::Params params(const Shape& shape, char* const* to) {
     return {reinterpret_cast<const int*>(to[0]),        reinterpret_cast<const float*>(to[1]),
             reinterpret_cast<const float*>(to[2]),      reinterpret_cast<float*>(to[3]),
             static_cast<int>(get(shape, "tokens")),     static_cast<int>(get(shape, "columns")),
             static_cast<int>(get(shape, "vocabulary")), static_cast<int>(get(shape, "sequence"))};
   }
-  static long long units(const Shape& shape) { return get(shape, "tokens"); }
+  static long long units(const Shape& shape) { return ceil_of(get(shape, "tokens"), kRows); }
   static std::string text(const Shape& shape) {
     return "EmbeddingProblem(" + listed(shape, ", ") + ", " + dtype_text(kFloat) + ")";
   }
   static double flop(const Shape& shape) { return static_cast<double>(get(shape, "tokens")) * get(shape, "columns"); }
 };
 
+template <int kRows = 1, int kSlots = 0>
 struct ResidualGeluSide : MemorySide {
-  typedef nitro::Elementwise<nitro::ResidualGelu, float, 4, 4, 1, NITRO_WHOLE> Body;
-  static std::string name() { return memory_name<float>("residual_gelu", 4, NITRO_WHOLE, 1); }
+  typedef nitro::Elementwise<nitro::ResidualGelu, float, 4, 4, kRows, NITRO_WHOLE> Plain;
+  typedef typename InSlots<Plain, kSlots>::Body Body;
+  typedef ResidualGeluSide<8> Lean;
+  typedef Lean ByBlock;
+  static constexpr bool kCanBeStaged = kAsync;
+  template <bool kMany, int kStages>
+  using StagedAs = ResidualGeluSide<8, kStages>;
+  static std::string name() {
+    return memory_name<float>("residual_gelu", 4, NITRO_WHOLE ? "e" : "", kRows, 1, kSlots);
+  }
   static Shape shape() { return {{"count", 8 * 77 * 2048}}; }
   static const char* scaled() { return "count"; }
   static void check(const Shape& shape) { need_whole(name(), "elements", get(shape, "count"), 4, 512); }
@@ -547,11 +676,11 @@ struct ResidualGeluSide : MemorySide {
     const long long count = get(shape, "count");
     return {{count, kFloat, false, 0}, {count, kFloat, false, 0}, {count, kFloat, true, 0}};
   }
-  static Body::Params params(const Shape& shape, char* const* to) {
+  static typename Body::Params params(const Shape& shape, char* const* to) {
     return {reinterpret_cast<const float*>(to[0]), reinterpret_cast<const float*>(to[1]),
             reinterpret_cast<float*>(to[2]), get(shape, "count")};
   }
-  static long long units(const Shape& shape) { return ceil_of(get(shape, "count"), 32 * 4 * 4); }
+  static long long units(const Shape& shape) { return ceil_of(get(shape, "count"), 32 * 4 * 4 * kRows); }
   static std::string text(const Shape& shape) {
     return "ElementwiseProblem(operation='residual_gelu', " + listed(shape, ", ") + ", " + dtype_text(kFloat) + ")";
   }
@@ -566,26 +695,27 @@ double streamed_bytes(const Shape& shape) {
 }
 // Of a table only the rows of the tokens move, and of the positions each once.
 template <>
-double streamed_bytes<EmbeddingSide>(const Shape& shape) {
+double streamed_bytes<EmbeddingSide<>>(const Shape& shape) {
   const double row = 4.0 * get(shape, "columns"), tokens = static_cast<double>(get(shape, "tokens"));
   return 2 * tokens * row + 4 * tokens + std::min(static_cast<double>(get(shape, "sequence")), tokens) * row;
 }
 
-static std::string copies_name(int stages) { return kAsync ? "a" + number(stages) : "s2"; }
+inline std::string copies_name(int stages) { return kAsync ? "a" + number(stages) : "s2"; }
 
 struct ComputeSide {
   static constexpr bool kCompute = true;
   static constexpr int kThreads = 256;  // tiles are 128x64 in fp32 and 128x128 in fp16
+  static constexpr bool kCanBeStaged = false;
   static const char* scaled() { return nullptr; }
 };
 
+template <int kTileN = 64>
 struct GemmSide : ComputeSide {
-  static constexpr int kStages = kAsync ? 4 : 2;
-  static constexpr int kBlocks = kAsync ? 3 : 2;
-  static constexpr int kSums = 128 * 64 / kThreads;
-  typedef nitro::SimtGemm<128, 64, 256, kStages, kAsync, 4> Body;
-  static constexpr int kShared = Body::kSharedBytes;
-  static std::string name() { return std::string("gemm_f32_128x64_t256_") + copies_name(kStages) + "_w4"; }
+  static constexpr int kStages = !kAsync ? 2 : kTileN == 64 ? 4 : 3;
+  static constexpr int kBlocks = kAsync && kTileN == 64 ? 3 : 2;
+  static constexpr int kSums = 128 * kTileN / kThreads;
+  typedef nitro::SimtGemm<128, kTileN, 256, kStages, kAsync, 4> Body;
+  static std::string name() { return "gemm_f32_128x" + number(kTileN) + "_t256_" + copies_name(kStages) + "_w4"; }
   static Shape shape() { return {{"rows", 8192}, {"outputs", 2048}, {"depth", 1024}, {"bias", 0}, {"relu", 0}}; }
   static void check(const Shape& shape) {
     need_width(name(), "rows", get(shape, "rows"), 4);
@@ -598,7 +728,7 @@ struct GemmSide : ComputeSide {
     found.push_back({rows * outputs, kFloat, true, 0});
     return found;
   }
-  static Body::Params params(const Shape& shape, char* const* to) {
+  static typename Body::Params params(const Shape& shape, char* const* to) {
     const int bias = get(shape, "bias") ? 1 : 0;
     return {reinterpret_cast<const float*>(to[0]),
             reinterpret_cast<const float*>(to[1]),
@@ -610,7 +740,7 @@ struct GemmSide : ComputeSide {
             static_cast<int>(get(shape, "relu"))};
   }
   static long long units(const Shape& shape) {
-    return ceil_of(get(shape, "rows"), 128) * ceil_of(get(shape, "outputs"), 64);
+    return ceil_of(get(shape, "rows"), 128) * ceil_of(get(shape, "outputs"), kTileN);
   }
   static std::string text(const Shape& shape) {
     return "GemmProblem(" + listed(shape, ", ") + ", " + dtype_text(kFloat) + ")";
@@ -620,6 +750,18 @@ struct GemmSide : ComputeSide {
     return 2.0 * get(shape, "rows") * get(shape, "outputs") * get(shape, "depth");
   }
 };
+
+// Another tile for a side, which is faster where an SM has the registers for it, and writes the same bits; mostly none.
+template <class Side>
+struct LargerTile {
+  typedef void Tile;
+};
+#if NITRO_SM >= 80
+template <>
+struct LargerTile<GemmSide<64>> {
+  typedef GemmSide<128> Tile;
+};
+#endif
 
 // The tiles of a convolution by its element type.
 template <typename Element, int kFilter>
@@ -647,10 +789,11 @@ struct ConvolutionTile<nitro::half_t, kFilter> {
 
 template <typename Element, int kFilter>
 struct ConvolutionSide : ComputeSide {
+  typedef ConvolutionSide Lean;
+  typedef ConvolutionSide ByBlock;
   typedef ConvolutionTile<Element, kFilter> Tile;
   typedef typename Tile::Body Body;
   static constexpr int kBlocks = Tile::kBlocks;
-  static constexpr int kShared = Body::kSharedBytes;
   static constexpr int kSums = 128 * Tile::kTileN / kThreads;
   static constexpr int kWidth = Named<Element>::kWidth;
   static std::string name() {
@@ -976,25 +1119,31 @@ class Inputs {
 // All ways to run one pair. A kernel's launches are made once for each set of inputs.
 template <class First, class Second>
 class Bench {
+  typedef typename LargerTile<First>::Tile OtherTile;
+
  public:
   Bench(Device& device, const Options& options, const Shape& first, const Shape& second)
       : device_(device), options_(options), shapes_{first, second} {
     inputs_.allocate(device, First::arrays(first), Second::arrays(second));
     first_alone_ = alone<First>(0);
     second_alone_ = alone<Second>(1);
+    MoreTiles<OtherTile>::prepare(*this);
   }
   ~Bench() {
     for (auto& one : graphs_) cudaGraphExecDestroy(one);
   }
 
-  // Times of the two bodies alone, for balancing.
+  // Times of the two bodies alone, with the better tile, for balancing.
   void alone_us(double* first, double* second) {
-    const std::vector<Way> ways = {alone_way(0), alone_way(1)};
+    std::vector<Way> ways = {alone_way<Second>(1, second_alone_), alone_way<First>(0, first_alone_)};
+    MoreTiles<OtherTile>::add_alone(*this, ways);
     for (const Way& way : ways) way.submit(0);
     device_.synchronize();
     const auto samples = sample(ways, 4, 2);
-    *first = *std::min_element(samples[0].begin(), samples[0].end());
-    *second = *std::min_element(samples[1].begin(), samples[1].end());
+    *second = *std::min_element(samples[0].begin(), samples[0].end());
+    *first = *std::min_element(samples[1].begin(), samples[1].end());
+    for (size_t i = 2; i < ways.size(); i++)
+      *first = std::min(*first, *std::min_element(samples[i].begin(), samples[i].end()));
   }
 
   Result run(const std::string& pair) {
@@ -1030,7 +1179,7 @@ class Bench {
   const Options& options_;
   Shape shapes_[2];
   Inputs inputs_;
-  std::vector<Work> first_alone_, second_alone_;
+  std::vector<Work> first_alone_, second_alone_, larger_alone_;
   std::vector<cudaGraphExec_t> graphs_;
   std::vector<std::pair<std::string, unsigned int*>> counters_;
   std::vector<std::string> failures_;
@@ -1169,12 +1318,13 @@ class Bench {
 
   template <class Side>
   std::vector<Work> alone(int role) {
+    constexpr int kShared = SharedOf<Side, Side::kThreads>::kBytes;
     const void* kernel = entry(alone_kernel<typename Side::Body, Side::kThreads, Side::kBlocks>);
-    if (!resident(Side::name(), kernel, Side::kThreads, Side::kShared))
+    if (!resident(Side::name(), kernel, Side::kThreads, kShared))
       throw Failure(kToolFailed, failures_.back().substr(0, failures_.back().size() - 1) + "; choose another pair.");
     std::vector<Work> works;
     for (int set = 0; set < inputs_.count; set++)
-      works.push_back(make_work(kernel, blocks<Side>(role, Side::kThreads), Side::kThreads, Side::kShared,
+      works.push_back(make_work(kernel, blocks<Side>(role, Side::kThreads), Side::kThreads, kShared,
                                 params<Side>(role, set), range<Side>(role)));
     return works;
   }
@@ -1183,14 +1333,17 @@ class Bench {
     works[index % inputs_.count].submit(stream);
   }
 
-  static std::string both() { return ": " + First::name() + " + " + Second::name(); }
+  template <class One, class Two>
+  static std::string both() {
+    return ": " + One::name() + " + " + Two::name();
+  }
 
   Way way(const std::string& name, const std::string& family, const std::vector<Work>& works) {
     return {name, family, [this, works](int i) { put(works, i, device_.main_stream); }, 1};
   }
-  Way alone_way(int role) {
-    return role ? way("second: " + Second::name(), "second", second_alone_)
-                : way("first: " + First::name(), "first", first_alone_);
+  template <class Side>
+  Way alone_way(int role, const std::vector<Work>& works) {
+    return way(kAlone[role] + ": " + Side::name(), kAlone[role], works);
   }
 
   // Submits to two streams that end together. The GPU meets both when everything has been submitted, and would take
@@ -1210,7 +1363,7 @@ class Bench {
 
   Way beside(const std::string& name, const char* family, const std::vector<Work>& first,
              const std::vector<Work>& second, bool second_first, bool at_once, bool urgent) {
-    return {name + both(), family,
+    return {name, family,
             [this, first, second, second_first, at_once, urgent](int i) {
               fork(device_.main_stream, device_.streams[0], urgent ? device_.urgent : device_.streams[1], first, second,
                    second_first, at_once, i);
@@ -1223,40 +1376,52 @@ class Bench {
   }
 
   std::vector<Way> all_ways() {
-    std::vector<Way> ways = {alone_way(0), alone_way(1)};
+    std::vector<Way> ways = {alone_way<First>(0, first_alone_), alone_way<Second>(1, second_alone_)};
+    MoreTiles<OtherTile>::add_alone(*this, ways);
     add_persistent<First>(ways, 0, {1, 2, 3, 4});
-    add_persistent<Second>(ways, 1, {1, 2, 3, 4, 6});
+    MoreTiles<OtherTile>::add_persistent(*this, ways);
+    // Few blocks of it are to keep the memory busy: as it is alone, it would have little on its way in them.
+    add_persistent<Lean>(ways, 1, {1, 2, 3, 4, 6});
+    IfStaged<Second::kCanBeStaged>::add_persistent(*this, ways);
+    add_simple<First>(ways, first_alone_);
+    MoreTiles<OtherTile>::add_simple(*this, ways);
+    add_fused(ways);
+    MoreTiles<OtherTile>::add_fused(*this, ways);
+    return ways;
+  }
+
+  // What a programmer does without touching kernels, with a tile of the first side.
+  template <class One>
+  void add_simple(std::vector<Way>& ways, const std::vector<Work>& ones) {
+    const std::string names = both<One, Second>();
     if (wanted("sequential"))
-      ways.push_back({"sequential" + both(), "sequential",
-                      [this](int i) {
-                        put(first_alone_, i, device_.main_stream);
+      ways.push_back({"sequential" + names, "sequential",
+                      [this, &ones](int i) {
+                        put(ones, i, device_.main_stream);
                         put(second_alone_, i, device_.main_stream);
                       },
                       2});
     if (wanted("streams")) {
       const char* family = "streams";
-      ways.push_back(beside("streams (at once)", family, first_alone_, second_alone_, false, true, false));
-      ways.push_back(beside("streams (first, second)", family, first_alone_, second_alone_, false, false, false));
-      ways.push_back(beside("streams (second, first)", family, first_alone_, second_alone_, true, false, false));
-      ways.push_back(beside("streams (second urgent)", family, first_alone_, second_alone_, false, false, true));
+      ways.push_back(beside("streams (at once)" + names, family, ones, second_alone_, false, true, false));
+      ways.push_back(beside("streams (first, second)" + names, family, ones, second_alone_, false, false, false));
+      ways.push_back(beside("streams (second, first)" + names, family, ones, second_alone_, true, false, false));
+      ways.push_back(beside("streams (second urgent)" + names, family, ones, second_alone_, false, false, true));
     }
     if (wanted("graph")) {
-      add_graph(ways, "graph (first, second)", false);
-      add_graph(ways, "graph (second, first)", true);
+      add_graph(ways, "graph (first, second)" + names, ones, false);
+      add_graph(ways, "graph (second, first)" + names, ones, true);
     }
-    add_fused(ways);
-    return ways;
   }
 
-  void add_graph(std::vector<Way>& ways, const std::string& name, bool second_first) {
+  void add_graph(std::vector<Way>& ways, const std::string& name, const std::vector<Work>& ones, bool second_first) {
 #if CUDART_VERSION >= 10010
     std::vector<cudaGraphExec_t> made;
     for (int set = 0; set < inputs_.count; set++) {
       cudaGraph_t graph;
       cudaGraphExec_t executable;
       CHECK(cudaStreamBeginCapture(device_.main_stream, cudaStreamCaptureModeRelaxed));
-      fork(device_.main_stream, device_.streams[0], device_.streams[1], first_alone_, second_alone_, second_first,
-           false, set);
+      fork(device_.main_stream, device_.streams[0], device_.streams[1], ones, second_alone_, second_first, false, set);
       CHECK(cudaStreamEndCapture(device_.main_stream, &graph));
 #if CUDART_VERSION >= 12000
       CHECK(cudaGraphInstantiate(&executable, graph, 0));
@@ -1267,11 +1432,12 @@ class Bench {
       graphs_.push_back(executable);
       made.push_back(executable);
     }
-    ways.push_back({name + both(), "graph",
+    ways.push_back({name, "graph",
                     [this, made](int i) { CHECK(cudaGraphLaunch(made[i % made.size()], device_.main_stream)); }, 1});
 #else
     failures_.push_back(name + ": this CUDA has no capture of streams into graphs.");
     (void)ways;
+    (void)ones;
     (void)second_first;
 #endif
   }
@@ -1279,7 +1445,7 @@ class Bench {
   // A body persistent with few blocks an SM: alone, and submitted first beside the other as it is.
   template <class Side>
   void add_persistent(std::vector<Way>& ways, int role, const std::vector<int>& caps) {
-    constexpr int kBytes = rounded_up(Side::kShared, 16);
+    constexpr int kBytes = rounded_up(SharedOf<Side, Side::kThreads>::kBytes, 16);
     constexpr int kShared = kBytes + (Side::kCompute ? 8 : 0);
     constexpr int kBlocks = Side::kThreads <= 256 ? smaller(Side::kBlocks, 2) : larger(1, Side::kBlocks - 1);
     const std::string side = kAlone[role];
@@ -1300,14 +1466,18 @@ class Bench {
         if (!wanted("elastic")) break;
         const std::string name = std::string("elastic (") +
                                  (at_once ? "at once" : role ? "second, first" : "first, second") + ")" + how;
-        ways.push_back(role ? beside(name, "elastic", first_alone_, works, true, at_once, false)
-                            : beside(name, "elastic", works, second_alone_, false, at_once, false));
+        if (role) {
+          ways.push_back(beside(name + both<First, Side>(), "elastic", first_alone_, works, true, at_once, false));
+          MoreTiles<OtherTile>::template add_elastic<Side>(*this, ways, name, works, at_once);
+        } else {
+          ways.push_back(beside(name + both<Side, Second>(), "elastic", works, second_alone_, false, at_once, false));
+        }
       }
     }
   }
 
   // Adds a fused kernel: once as it is, or with several numbers of blocks an SM where its grid is capped.
-  template <class... Extra>
+  template <class One, class Two, class... Extra>
   void add_kernel(std::vector<Way>& ways, const std::string& name, const char* family, const void* kernel, int threads,
                   int shared_bytes, int grid, bool capped, const Extra&... extra) {
     const int fit = resident(name, kernel, threads, shared_bytes);
@@ -1322,18 +1492,20 @@ class Bench {
       std::vector<Work> works;
       for (int set = 0; set < inputs_.count; set++)
         works.push_back(make_work(kernel, capped ? std::min(device_.sms * cap, grid) : grid, threads, shared_bytes,
-                                  params<First>(0, set), range<First>(0), params<Second>(1, set), range<Second>(1),
-                                  extra...));
-      ways.push_back(way(name + (capped ? " x" + number(cap) : "") + both(), family, works));
+                                  params<One>(0, set), range<One>(0), params<Two>(1, set), range<Two>(1), extra...));
+      ways.push_back(way(name + (capped ? " x" + number(cap) : "") + both<One, Two>(), family, works));
     }
   }
 
+  typedef typename Second::Lean Lean;
+  typedef typename Second::ByBlock ByBlock;
   typedef typename First::Body FirstBody;
-  typedef typename Second::Body SecondBody;
+  typedef typename ByBlock::Body ByBlockBody;
   // Where a block runs one body at a time, a memory body fills the block of its partner.
   static constexpr int kOne = First::kCompute || !Second::kCompute ? First::kThreads : Second::kThreads;
   static constexpr int kTwo = Second::kCompute || !First::kCompute ? Second::kThreads : First::kThreads;
   static constexpr int kWhole = larger(kOne, kTwo);
+  static constexpr int kEither = larger(SharedOf<First, kOne>::kBytes, SharedOf<ByBlock, kTwo>::kBytes);
   static constexpr int kMadeFor = First::kCompute && Second::kCompute ? smaller(First::kBlocks, Second::kBlocks)
                                   : First::kCompute                   ? First::kBlocks
                                   : Second::kCompute                  ? Second::kBlocks
@@ -1342,66 +1514,148 @@ class Bench {
   template <bool kDrain>
   void add_ticket(std::vector<Way>& ways) {
     const std::string name = kDrain ? "inter_block_ticket_drain" : "inter_block_ticket";
-    constexpr int kBytes = rounded_up(larger(First::kShared, Second::kShared), 16);
+    constexpr int kBytes = rounded_up(kEither, 16);
     constexpr int kBlocks = kDrain ? larger(1, kMadeFor - 1) : kMadeFor;
-    add_kernel(ways, name, "inter_block_ticket",
-               entry(inter_block_ticket_kernel<FirstBody, SecondBody, kOne, kTwo, kWhole, kBlocks, kDrain, kBytes>),
-               kWhole, kBytes + 8, blocks<First>(0, kOne) + blocks<Second>(1, kTwo), kDrain, counters(name),
-               device_.sm_ids);
+    add_kernel<First, ByBlock>(
+        ways, name, "inter_block_ticket",
+        entry(inter_block_ticket_kernel<FirstBody, ByBlockBody, kOne, kTwo, kWhole, kBlocks, kDrain, kBytes>), kWhole,
+        kBytes + 8, blocks<First>(0, kOne) + blocks<ByBlock>(1, kTwo), kDrain, counters(name), device_.sm_ids);
   }
 
   // `kBlocks` blocks that must fit on an SM, 0 for no such wish.
-  template <int kSecond, int kBlocks, bool kDrain>
+  template <class One, class Two, int kSecond, int kBlocks, bool kDrain>
   void add_intra_block_kernel(std::vector<Way>& ways) {
     const std::string name = "intra_block_" + number(kSecond) + (kDrain ? "_drain" : "") +
                              (kBlocks ? "_m" + number(kBlocks) : "");
-    constexpr int kSecondShared = rounded_up(First::kShared, 128);
-    constexpr int kBytes = rounded_up(kSecondShared + Second::kShared, 16);
-    const int firsts = blocks<First>(0, First::kThreads), seconds = blocks<Second>(1, kSecond);
+    constexpr int kSecondShared = rounded_up(SharedOf<One, One::kThreads>::kBytes, 128);
+    constexpr int kBytes = rounded_up(kSecondShared + SharedOf<Two, kSecond>::kBytes, 16);
+    const int firsts = blocks<One>(0, One::kThreads), seconds = blocks<Two>(1, kSecond);
     Counters* mine = kDrain ? counters(name) : nullptr;
-    add_kernel(ways, name, "intra_block",
-               entry(intra_block_kernel<FirstBody, SecondBody, First::kThreads, kSecond, kSecondShared, kDrain, kBytes,
-                                        larger(kBlocks, 1)>),
-               First::kThreads + kSecond, kBytes + (kDrain ? 16 : 0), kDrain ? firsts + seconds : firsts, kDrain, mine);
+    add_kernel<One, Two>(ways, name, "intra_block",
+                         entry(intra_block_kernel<typename One::Body, typename Two::Body, One::kThreads, kSecond,
+                                                  kSecondShared, kDrain, kBytes, larger(kBlocks, 1)>),
+                         One::kThreads + kSecond, kBytes + (kDrain ? 16 : 0), kDrain ? firsts + seconds : firsts,
+                         kDrain, mine);
   }
-
-  // Whether so many blocks leave each thread the registers that its sums need; `_has_registers` of candidates.py.
-  static constexpr bool has_registers(int threads, int blocks) {
-    return threads <= 1024 && smaller(255, 65536 / (threads * blocks)) >= larger(First::kSums, Second::kSums) + 40;
-  }
-
-  template <int kSecond, int kBlocks, bool kPossible = has_registers(First::kThreads + kSecond, larger(kBlocks, 1))>
-  struct IntraBlock {
-    static void add(Bench&, std::vector<Way>&) {}
-  };
-  template <int kSecond, int kBlocks>
-  struct IntraBlock<kSecond, kBlocks, true> {
-    static void add(Bench& bench, std::vector<Way>& ways) {
-      bench.template add_intra_block_kernel<kSecond, kBlocks, false>(ways);
-      bench.template add_intra_block_kernel<kSecond, kBlocks, true>(ways);
-    }
-  };
-  template <int kSecond>
+  template <class One, class Two, int kSecond, int kBlocks = 0>
   void add_intra_block(std::vector<Way>& ways) {
-    IntraBlock<kSecond, 0>::add(*this, ways);
-    IntraBlock<kSecond, 2>::add(*this, ways);
+    add_intra_block_kernel<One, Two, kSecond, kBlocks, false>(ways);
+    add_intra_block_kernel<One, Two, kSecond, kBlocks, true>(ways);
   }
-  // A compute body has the threads that it has; a memory body takes any multiple of four warps.
+
+  // Whether so many blocks leave each thread the registers that the sums of a side need; `_has_registers` of
+  // candidates.py.
+  template <class One>
+  static constexpr bool has_registers(int threads, int blocks = 1) {
+    return threads <= 1024 && smaller(smaller(255, kRegistersOfBlock / threads), 65536 / (threads * blocks)) >=
+                                  larger(One::kSums, Second::kSums) + 40;
+  }
+  // As many threads of a memory body as leave them, up to 384.
+  template <class One>
+  static constexpr int most_threads() {
+    return has_registers<One>(One::kThreads + 384) ? 384 : has_registers<One>(One::kThreads + 256) ? 256 : 128;
+  }
+  template <class One>
+  static constexpr int threads_beside() {
+    return has_registers<One>(One::kThreads + Second::kThreadsBeside) ? Second::kThreadsBeside : 256;
+  }
+  // Of warps whose pieces are on their way by themselves two do, if that leaves room for a second block.
+  template <class One>
+  static constexpr bool two_blocks() {
+    return has_registers<One>(One::kThreads + 64, 2);
+  }
+  // The shared memory that so many blocks of a tile leave each of them.
+  template <class One>
+  static constexpr int room(int blocks) {
+    return kSharedBytesOfSm / larger(blocks, 1) - kReservedSharedBytes -
+           rounded_up(SharedOf<One, One::kThreads>::kBytes, 128) - 16;
+  }
+
+  // A compute body has the threads that it has. A memory body is many warps of few registers, or few with much on its
+  // way.
   template <bool kSecondIsCompute, int kAny = 0>
   struct IntraBlocks {
-    static void add(Bench& bench, std::vector<Way>& ways) { bench.template add_intra_block<Second::kThreads>(ways); }
+    static void add(Bench& bench, std::vector<Way>& ways) {
+      bench.template add_intra_block<First, Second, Second::kThreads>(ways);
+    }
   };
   template <int kAny>
   struct IntraBlocks<false, kAny> {
     static void add(Bench& bench, std::vector<Way>& ways) {
-      bench.template add_intra_block<128>(ways);
-      bench.template add_intra_block<256>(ways);
-      bench.template add_intra_block<384>(ways);
-      bench.template add_intra_block<512>(ways);
+      bench.template add_intra_block<First, Second, most_threads<First>()>(ways);
+      bench.template add_intra_block<First, Lean, 128>(ways);
+      bench.template add_intra_block<First, Lean, threads_beside<First>()>(ways);
+      IfStaged<First::kCompute && Second::kCanBeStaged>::add_small(bench, ways);
+      IfStaged<First::kCompute && Second::kCanBeStaged>::template add_large<First>(bench, ways);
     }
   };
 
-  // Nothing fits between the slabs of a memory body, and units of a compute body fit nowhere.
+  template <bool kPossible, int kAny = 0>
+  struct IfStaged {
+    static void add_persistent(Bench&, std::vector<Way>&) {}
+    static void add_small(Bench&, std::vector<Way>&) {}
+    template <class One>
+    static void add_large(Bench&, std::vector<Way>&) {}
+  };
+  template <int kAny>
+  struct IfStaged<true, kAny> {
+    static void add_persistent(Bench& bench, std::vector<Way>& ways) {
+      typedef typename StagedForm<Second, Second::kThreads, kSharedBytesOfSm - kReservedSharedBytes>::Form Form;
+      bench.template add_persistent<Form>(ways, 1, {1, 2, 3, 4, 6});
+    }
+    static void add_small(Bench& bench, std::vector<Way>& ways) {
+      constexpr int kFew = two_blocks<First>() ? 64 : 128;
+      constexpr int kBlocks = two_blocks<First>() ? 2 : 0;
+      constexpr int kRegisters = 65536 / ((First::kThreads + kFew) * larger(kBlocks, 1));
+      typedef typename StagedForm<Second, kFew, room<First>(kBlocks), kRegisters>::Form Form;
+      bench.template add_intra_block<First, Form, kFew, kBlocks>(ways);
+    }
+    template <class One>
+    static void add_large(Bench& bench, std::vector<Way>& ways) {
+      constexpr int kMany = threads_beside<One>();
+      bench.template add_intra_block<One, typename StagedForm<Second, kMany, room<One>(1)>::Form, kMany>(ways);
+    }
+  };
+
+  // What runs with the other tile of the first side, if there is one.
+  template <class One, int kAny = 0>
+  struct MoreTiles {
+    static void prepare(Bench& bench) { bench.larger_alone_ = bench.template alone<One>(0); }
+    static void add_alone(Bench& bench, std::vector<Way>& ways) {
+      ways.push_back(bench.template alone_way<One>(0, bench.larger_alone_));
+    }
+    static void add_persistent(Bench& bench, std::vector<Way>& ways) {
+      bench.template add_persistent<One>(ways, 0, {1, 2, 3, 4});
+    }
+    static void add_simple(Bench& bench, std::vector<Way>& ways) {
+      bench.template add_simple<One>(ways, bench.larger_alone_);
+    }
+    template <class Two>
+    static void add_elastic(Bench& bench, std::vector<Way>& ways, const std::string& name,
+                            const std::vector<Work>& works, bool at_once) {
+      ways.push_back(
+          bench.beside(name + both<One, Two>(), "elastic", bench.larger_alone_, works, true, at_once, false));
+    }
+    static void add_fused(Bench& bench, std::vector<Way>& ways) {
+      if (!bench.wanted("intra_block")) return;
+      bench.template add_intra_block<One, Lean, threads_beside<One>()>(ways);
+      IfStaged<Second::kCanBeStaged>::template add_large<One>(bench, ways);
+    }
+  };
+  template <int kAny>
+  struct MoreTiles<void, kAny> {
+    static void prepare(Bench&) {}
+    static void add_alone(Bench&, std::vector<Way>&) {}
+    static void add_persistent(Bench&, std::vector<Way>&) {}
+    static void add_simple(Bench&, std::vector<Way>&) {}
+    template <class Two>
+    static void add_elastic(Bench&, std::vector<Way>&, const std::string&, const std::vector<Work>&, bool) {}
+    static void add_fused(Bench&, std::vector<Way>&) {}
+  };
+
+  // Nothing fits between the slabs of a memory body, units of a compute body fit nowhere, and short rows need shared
+  // memory of their own. Where a block has few registers, a thread has none for many rows beside its sums.
+  typedef typename std::conditional<kRegistersOfBlock == 65536, Lean, Second>::type BetweenSlabs;
   template <bool kPossible, int kAny = 0>
   struct IntraThread {
     static void add(Bench&, std::vector<Way>&) {}
@@ -1409,24 +1663,26 @@ class Bench {
   template <int kAny>
   struct IntraThread<true, kAny> {
     static void add(Bench& bench, std::vector<Way>& ways) {
-      bench.add_kernel(ways, "intra_thread", "intra_thread",
-                       entry(intra_thread_kernel<FirstBody, SecondBody, First::kThreads>), First::kThreads,
-                       First::kShared, bench.template blocks<First>(0, First::kThreads), false);
+      bench.template add_kernel<First, BetweenSlabs>(
+          ways, "intra_thread", "intra_thread",
+          entry(intra_thread_kernel<FirstBody, typename BetweenSlabs::Body, First::kThreads>), First::kThreads,
+          SharedOf<First, First::kThreads>::kBytes, bench.template blocks<First>(0, First::kThreads), false);
     }
   };
 
   void add_fused(std::vector<Way>& ways) {
     if (wanted("intra_block")) IntraBlocks<Second::kCompute>::add(*this, ways);
     if (wanted("inter_block_static"))
-      add_kernel(ways, "inter_block_static_spread", "inter_block_static",
-                 entry(inter_block_static_kernel<FirstBody, SecondBody, kOne, kTwo, kWhole, kMadeFor>), kWhole,
-                 larger(First::kShared, Second::kShared), blocks<First>(0, kOne) + blocks<Second>(1, kTwo), false,
-                 device_.sms, static_cast<int>(nitro::kSpread));
+      add_kernel<First, ByBlock>(
+          ways, "inter_block_static_spread", "inter_block_static",
+          entry(inter_block_static_kernel<FirstBody, ByBlockBody, kOne, kTwo, kWhole, kMadeFor>), kWhole, kEither,
+          blocks<First>(0, kOne) + blocks<ByBlock>(1, kTwo), false, device_.sms, static_cast<int>(nitro::kSpread));
     if (wanted("inter_block_ticket")) {
       add_ticket<false>(ways);
       add_ticket<true>(ways);
     }
-    if (wanted("intra_thread")) IntraThread<First::kCompute && !Second::kCompute>::add(*this, ways);
+    if (wanted("intra_thread"))
+      IntraThread<First::kCompute && !Second::kCompute && SharedOf<Second, 32>::kBytes == 0>::add(*this, ways);
   }
 
   void keep_what_is_right() {
@@ -1525,12 +1781,16 @@ static std::vector<BuiltPair> built_pairs() {
   typedef nitro::half_t half;
   typedef LayerNormSide<float> Norm;
   typedef SkinnyGemmSide<float> Gemv;
+  typedef SoftmaxSide<float> Softmax;
+  typedef EmbeddingSide<> Lookup;
+  typedef ResidualGeluSide<> Gelu;
+  typedef GemmSide<> Gemm;
   typedef ConvolutionSide<float, 3> Conv3;
   typedef ConvolutionSide<float, 1> Conv1;
   const Shape image = Conv3::shape(8, 28, 128, 128, 1, 1), plain = Conv3::shape(8, 28, 128, 128, 0, 0);
   std::vector<BuiltPair> pairs;
 #if NITRO_PAIRS & 1
-  pairs.push_back(pair_of<GemmSide, Norm>("gemm+layer_norm", GemmSide::shape(), Norm::shape()));
+  pairs.push_back(pair_of<Gemm, Norm>("gemm+layer_norm", Gemm::shape(), Norm::shape()));
 #endif
 #if NITRO_PAIRS & 2
   pairs.push_back(pair_of<Conv3, Norm>("conv3x3+layer_norm", image, Norm::shape()));
@@ -1542,18 +1802,18 @@ static std::vector<BuiltPair> built_pairs() {
   pairs.push_back(pair_of<Conv3, Gemv>("conv3x3+gemv", Conv3::shape(1, 28, 128, 128, 1, 1), Gemv::shape()));
 #endif
 #if NITRO_PAIRS & 16
-  pairs.push_back(pair_of<GemmSide, Gemv>("gemm+gemv", GemmSide::shape(), Gemv::shape()));
+  pairs.push_back(pair_of<Gemm, Gemv>("gemm+gemv", Gemm::shape(), Gemv::shape()));
 #endif
 #if NITRO_PAIRS & 32
-  pairs.push_back(pair_of<Conv1, EmbeddingSide>("conv1x1+embedding", Conv1::shape(8, 14, 1024, 256, 1, 1),
-                                                EmbeddingSide::shape()));
+  pairs.push_back(pair_of<Conv1, Lookup>("conv1x1+embedding", Conv1::shape(8, 14, 1024, 256, 1, 1),
+                                         Lookup::shape()));
 #endif
 #if NITRO_PAIRS & 64
-  pairs.push_back(pair_of<Conv3, SoftmaxSide<float>>("conv3x3+softmax", Conv3::shape(8, 14, 256, 256, 1, 1),
-                                                     SoftmaxSide<float>::shape()));
+  pairs.push_back(pair_of<Conv3, Softmax>("conv3x3+softmax", Conv3::shape(8, 14, 256, 256, 1, 1),
+                                          Softmax::shape()));
 #endif
 #if NITRO_PAIRS & 128
-  pairs.push_back(pair_of<Conv3, ResidualGeluSide>("conv3x3+residual_gelu", image, ResidualGeluSide::shape()));
+  pairs.push_back(pair_of<Conv3, Gelu>("conv3x3+residual_gelu", image, Gelu::shape()));
 #endif
 #if (NITRO_PAIRS & 256) && NITRO_SM >= 70
   pairs.push_back(pair_of<ConvolutionSide<half, 3>, LayerNormSide<half>>("conv3x3+layer_norm fp16", image,
@@ -1570,8 +1830,7 @@ static std::vector<BuiltPair> built_pairs() {
   pairs.push_back(pair_of<Conv3, Conv1>("conv3x3+conv1x1 (control)", plain, Conv1::shape(8, 28, 128, 512, 0, 0)));
 #endif
 #if NITRO_PAIRS & 2048
-  pairs.push_back(pair_of<Norm, ResidualGeluSide>("layer_norm+residual_gelu (control)", Norm::shape(),
-                                                  ResidualGeluSide::shape()));
+  pairs.push_back(pair_of<Norm, Gelu>("layer_norm+residual_gelu (control)", Norm::shape(), Gelu::shape()));
 #endif
   (void)image;
   (void)plain;
