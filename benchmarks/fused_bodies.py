@@ -30,7 +30,8 @@ from typing import Any
 
 from nitro.errors import NitroError
 from nitro.fused_kernels import cases, open_runtime
-from nitro.fused_kernels.bodies import Body, ComputeBody, candidates
+from nitro.fused_kernels.bodies import Body, candidates
+from nitro.fused_kernels.compute_bodies import ComputeBody
 from nitro.fused_kernels.problems import (
     ConvolutionProblem,
     ElementwiseProblem,

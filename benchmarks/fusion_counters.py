@@ -25,10 +25,12 @@ from typing import Any
 
 from nitro.errors import InputError, NitroError, ToolError
 from nitro.fused_kernels import open_runtime
-from nitro.fused_kernels.candidates import FUSED, Candidate, Family, candidate_named
+from nitro.fused_kernels.candidates import FUSED, Candidate, Family
 from nitro.fused_kernels.strategies import Kernel
-from nitro.fused_kernels.study import CaseResult, Subject, subjects
+from nitro.fused_kernels.study_results import CaseResult
 from nitro.fused_kernels.study_store import read_document
+from nitro.fused_kernels.subjects import Subject, subjects
+from nitro.fused_kernels.ways import candidate_named
 from nitro.fused_kernels.workbench import Workbench
 
 CASES = ("gemm_f32+layer_norm@0.9", "gemm_f32+gemv@0.9", "conv3x3_f32+layer_norm@0.5", "gemm_f16+layer_norm@0.5")

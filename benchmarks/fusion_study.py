@@ -68,9 +68,10 @@ def measure_all(chosen: argparse.Namespace) -> bool:
 
     from nitro.fused_kernels import open_runtime
     from nitro.fused_kernels.compile_queue import CompileQueue
-    from nitro.fused_kernels.study import Lab, measure, most_telling_first, screen_all, subjects
+    from nitro.fused_kernels.study import Lab, measure, screen_all
     from nitro.fused_kernels.study_store import CaseFiles, document, identity_of, protocol_of, read_document
     from nitro.fused_kernels.study_summary import study_text
+    from nitro.fused_kernels.subjects import most_telling_first, subjects
     from nitro.fused_kernels.tuner import write_whole
     from nitro.fused_kernels.vendor import open_library
 

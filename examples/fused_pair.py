@@ -22,11 +22,13 @@ from typing import Any
 
 from nitro.errors import InputError, NitroError, ToolError
 from nitro.fused_kernels import open_runtime
-from nitro.fused_kernels.candidates import FUSED, SIMPLE, Candidate, Family, candidate_named
+from nitro.fused_kernels.candidates import FUSED, SIMPLE, Candidate, Family
 from nitro.fused_kernels.runtime import Executor, Handle, Runtime
 from nitro.fused_kernels.strategies import Launch
-from nitro.fused_kernels.study import CaseResult, Subject, subjects
+from nitro.fused_kernels.study_results import CaseResult
 from nitro.fused_kernels.study_store import read_document
+from nitro.fused_kernels.subjects import Subject, subjects
+from nitro.fused_kernels.ways import candidate_named
 from nitro.fused_kernels.workbench import Workbench
 
 STUDY = Path(__file__).parent.parent / "benchmarks" / "results" / "fusion_h200" / "study.json"

@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 from nitro.errors import UsageError
 
 from .bodies import Body
-from .candidates import Candidate, all_ways
+from .candidates import Candidate
 from .compile_queue import CompileQueue
 from .pairs import Pair
 from .problems import (
@@ -28,6 +28,7 @@ from .problems import (
 )
 from .runtime import Executor, Runtime
 from .tuner import space
+from .ways import all_ways
 from .workbench import Inputs as Inputs
 from .workbench import Workbench
 

@@ -46,7 +46,9 @@ def _library_gemm_us(rows: int, outputs: int, depth: int) -> float | None:
 def _bodies_alone(runtime: Any, samples: int) -> list[dict[str, Any]]:
     """Return how fast the bodies are alone on large problems, for every body that fits one."""
     from nitro.fused_kernels.bench import single_body
-    from nitro.fused_kernels.bodies import ComputeBody, MemoryBody, choose
+    from nitro.fused_kernels.bodies import choose
+    from nitro.fused_kernels.compute_bodies import ComputeBody
+    from nitro.fused_kernels.memory_bodies import MemoryBody
     from nitro.fused_kernels.problems import (
         ConvolutionProblem,
         ElementwiseProblem,

@@ -407,3 +407,22 @@ Problem = (
     | GemmProblem
     | ConvolutionProblem
 )
+
+
+def operation_of(problem: Problem) -> str:
+    """Return the name of the operation that a problem asks for."""
+    match problem:
+        case LayerNormProblem():
+            return "layer_norm"
+        case SoftmaxProblem():
+            return "softmax"
+        case SkinnyGemmProblem():
+            return "skinny_gemm"
+        case EmbeddingProblem():
+            return "embedding"
+        case ElementwiseProblem():
+            return problem.operation
+        case GemmProblem():
+            return "gemm"
+        case ConvolutionProblem():
+            return f"convolution_{problem.filter_size}x{problem.filter_size}"

@@ -19,7 +19,9 @@ import numpy as np
 
 from nitro.errors import ToolError, UsageError
 
-from .bodies import Body, Field, MemoryBody
+from .bodies import Body
+from .body_parts import Field
+from .memory_bodies import MemoryBody
 from .problems import ElementwiseProblem, Problem
 from .runtime import Buffer, Executor, Handle, LoadedKernel, Runtime, typed_arguments
 from .strategies import Alone, Kernel, Launch, Parameter, launch, single_kernel

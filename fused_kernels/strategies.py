@@ -14,7 +14,8 @@ from pathlib import Path
 
 from nitro.errors import UsageError
 
-from .bodies import Body, Field, check_architecture
+from .bodies import Body, check_architecture
+from .body_parts import Field
 from .problems import Problem
 
 CSRC = Path(__file__).parent / "csrc"

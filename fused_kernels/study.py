@@ -10,319 +10,38 @@ The rule that accepts a pair (`cases.is_accepted`) sees tuning samples of the bo
 
 from __future__ import annotations
 
-import fnmatch
 import itertools
 import re
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, get_args
+from dataclasses import dataclass, field, replace
+from typing import get_args
 
 import numpy as np
 
-from nitro.errors import InputError, NitroError, ToolError, UsageError
+from nitro.errors import NitroError, ToolError, UsageError
 
 from . import vendor as libraries
 from .bench import balanced
-from .bodies import Body, operation_of
-from .candidates import (
-    ALONE,
-    FUSED,
-    LIBRARY,
-    OURS,
-    Candidate,
-    Family,
-    all_ways,
-    coarser,
-    kernels_of,
-    plausible_bodies,
-)
-from .cases import (
-    COMPUTE_FLOP_PER_S,
-    LEAST_RATIO,
-    MEMORY_BYTES_PER_S,
-    Alone,
-    Kind,
-    cases,
-    is_accepted,
-    predicted_time_s,
-)
+from .bodies import Body
+from .candidates import ALONE, FUSED, OURS, Candidate, Family, kernels_of
+from .cases import COMPUTE_FLOP_PER_S, MEMORY_BYTES_PER_S, Alone, is_accepted, predicted_time_s
 from .compile_queue import CompileQueue
-from .pairs import Pair
-from .problems import (
-    ConvolutionProblem,
-    ElementwiseProblem,
-    EmbeddingProblem,
-    GemmProblem,
-    LayerNormProblem,
-    Problem,
-    SkinnyGemmProblem,
-    SoftmaxProblem,
-    linear,
-)
+from .problems import Problem, operation_of
 from .runtime import Executor, Runtime
 from .sm_budget import Budget, Eater
+from .study_results import CaseResult, Decision, Regret, Timing
+from .subjects import Subject
+from .teams import coarser
 from .tuner import RUNGS, Rung, Space, Tuning, chosen, screened_bodies, space, tune
 from .vendor import Library
+from .ways import all_ways, plausible_bodies
 from .workbench import Workbench
 
-RESULT_FORMAT = 1
 JUDGING = Rung(21, 3, 0)
 EXHAUSTIVE = Rung(7, 2, 0)
-_TEXT_LENGTH = 77
-
-
-# ---- what is measured -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """Two problems to judge fusion by. `ratio` is the intended time of the second over that of the first."""
-
-    name: str
-    first: Problem
-    second: Problem
-    ratio: float | None = None
-    is_control: bool = False
-
-
-def problem_of(kind: Kind, shape: Mapping[str, int]) -> Problem:
-    """Return the problem that a kind and a shape of `cases` stand for."""
-    match kind:
-        case "gemm_f32":
-            return GemmProblem(shape["m"], shape["n"], shape["k"])
-        case "gemm_f16":
-            return linear(shape["m"], shape["n"], shape["k"])
-        case "conv1x1_f32" | "conv3x3_f32" | "conv3x3_f16":
-            return ConvolutionProblem(
-                shape["batch"],
-                shape["height"],
-                shape["width"],
-                shape["c_in"],
-                shape["c_out"],
-                filter_size=3 if kind.startswith("conv3x3") else 1,
-                padding=1 if kind.startswith("conv3x3") else 0,
-                dtype="float16" if kind.endswith("f16") else "float32",
-            )
-        case "layer_norm":
-            return LayerNormProblem(shape["rows"], shape["columns"])
-        case "softmax":
-            return SoftmaxProblem(shape["rows"], shape["columns"])
-        case "gemv":
-            return SkinnyGemmProblem(shape["batch"], shape["rows"], shape["columns"])
-        case "embedding":
-            return EmbeddingProblem(shape["rows"], shape["columns"], shape["vocabulary"], _TEXT_LENGTH)
-        case "residual_gelu":
-            return ElementwiseProblem("residual_gelu", shape["rows"] * shape["columns"])
-
-
-def subjects(patterns: Sequence[str] = ()) -> tuple[Subject, ...]:
-    """Return the committed cases whose names match a pattern as of a shell, all of them without one.
-
-    Raises:
-        UsageError: a pattern matches none.
-    """
-    every = tuple(
-        Subject(
-            case.name,
-            problem_of(case.first, case.first_shape),
-            problem_of(case.second, case.second_shape),
-            case.ratio,
-            case.is_control,
-        )
-        for case in cases()
-    )
-    for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(one.name, pattern) for one in every):
-            raise UsageError(f"no case is called {pattern!r}; there are {', '.join(one.name for one in every)}.")
-    return tuple(
-        one for one in every if not patterns or any(fnmatch.fnmatchcase(one.name, pattern) for pattern in patterns)
-    )
-
-
-def most_telling_first(wanted: Iterable[Subject]) -> list[Subject]:
-    """Return subjects in an order of which an early end loses little: balanced pairs, then controls, then the rest."""
-
-    def rank(subject: Subject) -> int:
-        if subject.is_control:
-            return 1
-        return 0 if subject.ratio is None or subject.ratio >= LEAST_RATIO else 2
-
-    return sorted(wanted, key=rank)
-
-
-def subject_of(pair: Pair) -> Subject:
-    """Return a pair of layers as something to judge fusion by. The bodies of the pair are not used: they are tuned."""
-    return Subject(pair.name, pair.first, pair.second, is_control=pair.name.endswith("(control)"))
-
-
-def reshaped(subject: Subject, settings: Sequence[str]) -> Subject:
-    """Return a subject with other sizes, each given as `first.rows=4096`.
-
-    Raises:
-        UsageError: there is no such size, or the number does not suit it.
-    """
-    problems = {"first": subject.first, "second": subject.second}
-    for setting in settings:
-        place, _, value = setting.partition("=")
-        role, _, name = place.partition(".")
-        if role not in problems or not value.lstrip("-").isdecimal():
-            raise UsageError(f"{setting!r} sets no size; write it as first.rows=4096 or second.columns=512.")
-        problem = problems[role]
-        sizes = [one.name for one in fields(problem) if type(getattr(problem, one.name)) is int]
-        if name not in sizes:
-            raise UsageError(f"{subject.name}: {role} has no size {name!r}; it has {', '.join(sizes)}.")
-        problems[role] = replace(problem, **{name: int(value)})  # type: ignore[arg-type]
-    return replace(subject, **problems)  # type: ignore[arg-type]
-
-
-def families(names: Sequence[str]) -> tuple[Family, ...]:
-    """Return the families that names stand for, all of them without a name; `library` stands for both of a library.
-
-    Raises:
-        UsageError: there is no such family.
-    """
-    known: tuple[Family, ...] = get_args(Family)
-    choice = (*OURS, *LIBRARY[:1])
-    for name in names:
-        if name not in choice:
-            raise UsageError(f"there is no strategy {name!r}; there are {', '.join(choice)}.")
-    return tuple(family for family in known if not names or family in names or family.partition("_")[0] in names)
-
-
-# ---- results ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """How long a way takes, in microseconds, with the quartiles of the samples."""
-
-    name: str
-    family: Family
-    median_us: float
-    first_quartile_us: float
-    third_quartile_us: float
-    samples_us: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What the rule knew of a pair, and what it decided."""
-
-    first_us: float
-    second_us: float
-    first_over_ridge: float
-    second_over_ridge: float
-    is_co_resident: bool
-    predicted_gain: float
-    accepted: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Regret:
-    """The tuner's choice against the best of all ways, both by judging samples. `regret` is choice / best - 1."""
-
-    ways: int
-    choice: str
-    choice_us: float
-    best: str
-    best_us: float
-    regret: float
-
-
-@dataclass(frozen=True, slots=True)
-class CaseResult:
-    """Everything measured of a case.
-
-    Attributes:
-        name: of the case.
-        problems: both, as text.
-        kernel_class: of the compute-bound half, for the prediction.
-        ratio: the intended time of the second over that of the first; None where none was stated.
-        is_control: whether the pair is one that must be rejected.
-        decision: by the rule.
-        tuning: the winner of each family, with its tuning samples.
-        judging: the same ways, with judging samples.
-        choice: what the tuner would run.
-        same_bits: whether the fused winner computed the bits of its bodies alone.
-        library_differences: of each library call from our result, relative to the largest number.
-        table: name, family, last rung and median on tuning samples of every way.
-        dropped: how many ways were left out by their resources.
-        failures: ways that did not run, and why.
-        regret: where all ways were measured again.
-        clocks_mhz: SM and memory clocks before and after each part.
-        seconds: what the case took.
-        eaten_bytes_per_s: what an eater read beside the last judging samples; None without one.
-    """
-
-    name: str
-    problems: tuple[str, str]
-    kernel_class: str
-    ratio: float | None
-    is_control: bool
-    decision: Decision
-    tuning: tuple[Timing, ...]
-    judging: tuple[Timing, ...]
-    choice: str
-    same_bits: bool | None
-    library_differences: dict[str, float] = field(default_factory=dict)
-    table: tuple[tuple[str, str, int, float], ...] = ()
-    dropped: int = 0
-    failures: tuple[str, ...] = ()
-    regret: Regret | None = None
-    clocks_mhz: dict[str, dict[str, float]] = field(default_factory=dict)
-    seconds: float = 0.0
-    eaten_bytes_per_s: float | None = None
-
-    def winner(self, *families: Family) -> Timing | None:
-        """Return the judging samples of the way that won some families on tuning samples; None if none ran."""
-        best = min((one for one in self.tuning if one.family in families), key=lambda one: one.median_us, default=None)
-        return next((one for one in self.judging if best is not None and one.name == best.name), None)
-
-    @property
-    def chosen(self) -> Timing | None:
-        """Return the judging samples of what the tuner would run."""
-        return next((one for one in self.judging if one.name == self.choice), None)
-
-    @property
-    def bound_us(self) -> float | None:
-        """Return the time that nothing beats: the longer of the two alone."""
-        alone = [self.winner(family) for family in ALONE]
-        return max((one.median_us for one in alone if one is not None), default=None) if all(alone) else None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
-        return asdict(self)
-
-
-def result_of(content: Mapping[str, Any]) -> CaseResult:
-    """Return the result that `as_dict` was made from.
-
-    Raises:
-        InputError: it is none.
-    """
-    try:
-        values = dict(content)
-        values["decision"] = Decision(**values["decision"])
-        for part in ("tuning", "judging"):
-            values[part] = tuple(Timing(**{**one, "samples_us": tuple(one["samples_us"])}) for one in values[part])
-        values["regret"] = Regret(**values["regret"]) if values["regret"] else None
-        values["table"] = tuple(tuple(row) for row in values["table"])
-        values["failures"], values["problems"] = tuple(values["failures"]), tuple(values["problems"])
-        return CaseResult(**values)
-    except (KeyError, TypeError) as error:
-        raise InputError(f"this is no result of a case ({error}); measure it again.") from error
-
-
-def _timing(candidate: Candidate, samples: Sequence[float]) -> Timing:
-    rounded = tuple(round(one, 3) for one in samples)
-    low, middle, high = np.percentile(rounded, (25, 50, 75))
-    return Timing(candidate.name, candidate.family, float(middle), float(low), float(high), rounded)
-
-
-# ---- measuring --------------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -511,6 +230,12 @@ def decide(subject: Subject, tuning: Tuning, found: Space) -> Decision:
         predicted,
         is_accepted(first, second, is_co_resident=found.co_resident),
     )
+
+
+def _timing(candidate: Candidate, samples: Sequence[float]) -> Timing:
+    rounded = tuple(round(one, 3) for one in samples)
+    low, middle, high = np.percentile(rounded, (25, 50, 75))
+    return Timing(candidate.name, candidate.family, float(middle), float(low), float(high), rounded)
 
 
 def _regret(bench: Workbench, tuning: Tuning) -> Regret:

@@ -7,7 +7,7 @@ The document (`study.json`):
     protocol          budget of SMs (null: the whole GPU), rungs of tuning, judging samples, what counts as a tie
     summary           geometric means, targets, prediction, regret, winners; see `study_summary`
     rows              the numbers of the table, a case each; see `study_summary.row`
-    cases             everything measured; see `study.CaseResult`
+    cases             everything measured; see `study_results.CaseResult`
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from nitro.errors import InputError
 from . import nvrtc
 from .runtime import Runtime
 from .sm_budget import Budget
-from .study import EXHAUSTIVE, RESULT_FORMAT, CaseResult, Lab, result_of, subjects
+from .study import EXHAUSTIVE, Lab
+from .study_results import RESULT_FORMAT, CaseResult, result_of
 from .study_summary import TIE, row, summarise
+from .subjects import subjects
 from .tuner import source_digest, write_whole
 from .vendor import Library
 

@@ -18,7 +18,7 @@ from .candidates import FUSED, LIBRARY, OURS, SIMPLE, Family
 from .cases import cases
 from .prediction import Quality, Sample, quality
 from .sm_budget import Budget
-from .study import CaseResult, Timing
+from .study_results import CaseResult, Timing
 
 TIE = 0.02
 _RESAMPLES = 2000

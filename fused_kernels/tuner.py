@@ -22,24 +22,13 @@ from nitro.errors import InputError, ToolError
 
 from . import nvrtc
 from .bodies import Body
-from .candidates import (
-    FUSED,
-    OURS,
-    Candidate,
-    Dropped,
-    Family,
-    all_ways,
-    carveout_twins,
-    fitted,
-    is_co_resident,
-    kernels_of,
-    plausible_bodies,
-    shortlist,
-)
+from .candidates import FUSED, OURS, Candidate, Family, carveout_twins, kernels_of
 from .compile_queue import CompileQueue
 from .problems import ElementwiseProblem, Problem
+from .pruning import Dropped, fitted, is_co_resident
 from .runtime import DeviceFacts, Executor, Runtime
 from .strategies import headers
+from .ways import all_ways, plausible_bodies, shortlist
 from .workbench import Way, Workbench
 
 CACHE_FORMAT = 1
@@ -154,7 +143,7 @@ def screened_bodies(
     executor: Executor | None = None,
     beside: AbstractContextManager[object] | None = None,
 ) -> tuple[Body, ...]:
-    """Return the bodies worth fusing for a problem, by their times alone; see `candidates.shortlist`.
+    """Return the bodies worth fusing for a problem, by their times alone; see `ways.shortlist`.
 
     Raises:
         UsageError: no body solves the problem on this device.

@@ -17,7 +17,9 @@ import numpy.typing as npt
 
 from nitro.errors import NitroError
 
-from .bodies import Body, ComputeBody, MemoryBody, winograd_bodies
+from .bodies import Body
+from .compute_bodies import ComputeBody, winograd_bodies
+from .memory_bodies import MemoryBody
 from .occupancy import LIMITS
 from .problems import (
     ConvolutionProblem,

@@ -325,7 +325,7 @@ static std::map<std::string, double> clocks_mhz(const Device& device) {
 }
 
 // ---- bodies and problems --------------------------------------------------------------------------------------------
-// A side of a pair: a body, its problem's shape and arrays, as in bodies.py and problems.py.
+// A side of a pair: a body, its problem's shape and arrays, as in compute_bodies.py, memory_bodies.py and problems.py.
 
 enum Type { kFloat, kHalf, kIds };
 static int element_bytes(Type type) { return type == kHalf ? 2 : 4; }
@@ -464,7 +464,7 @@ struct StageOf {
   typedef typename Side::Body::Piece Piece;
   static constexpr int kBytes = kThreads * Piece::kPacks * static_cast<int>(sizeof(typename Piece::Vector));
 };
-// `staged` of candidates.py: the form of a side that has 48 KiB on their way in a block, in at most kRoom bytes, and
+// `staged` of teams.py: the form of a side that has 48 KiB on their way in a block, in at most kRoom bytes, and
 // needs at most so many registers of a thread.
 template <class Side, int kThreads, int kRoom, int kRegisters = 128>
 struct StagedForm {
@@ -1544,7 +1544,7 @@ class Bench {
   }
 
   // Whether so many blocks leave each thread the registers that the sums of a side need; `_has_registers` of
-  // candidates.py.
+  // ways.py.
   template <class One>
   static constexpr bool has_registers(int threads, int blocks = 1) {
     return threads <= 1024 && smaller(smaller(255, kRegistersOfBlock / threads), 65536 / (threads * blocks)) >=
@@ -1895,7 +1895,7 @@ static void put_timings(Json& json, const char* key, const std::vector<Timing>& 
   json.close(']');
 }
 
-// `CaseResult` of study.py.
+// `CaseResult` of study_results.py.
 static void put_result(Json& json, const Result& result) {
   json.open('{').key("name").value(result.name).key("problems").open('[');
   json.value(result.problems[0]).value(result.problems[1]).close(']');

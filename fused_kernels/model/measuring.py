@@ -16,7 +16,8 @@ from typing import Any
 
 from nitro.errors import InputError, NitroError, UsageError
 
-from ..bodies import Body, ComputeBody, choose, winograd_bodies
+from ..bodies import Body, choose
+from ..compute_bodies import ComputeBody, winograd_bodies
 from ..problems import EmbeddingProblem, Problem
 from ..strategies import Alone, InterBlockStatic, IntraBlock, Kernel, PairStrategy, pair_kernel, single_kernel
 from ..strategies import strategy_name as name_of

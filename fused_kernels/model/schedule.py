@@ -14,9 +14,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..bodies import operation_of
 from ..cases import COMPUTE_FLOP_PER_S, MEMORY_BYTES_PER_S, P_NORM, predicted_time_s
-from ..problems import ConvolutionProblem, GemmProblem, Problem
+from ..problems import ConvolutionProblem, GemmProblem, Problem, operation_of
 from ..strategies import PairStrategy
 
 Fuse = Literal["auto", "always", "never"]

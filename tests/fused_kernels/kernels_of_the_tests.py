@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nitro.fused_kernels.bodies import Body, MemoryBody
-from nitro.fused_kernels.candidates import lean, staged, teams
+from nitro.fused_kernels.bodies import Body
+from nitro.fused_kernels.memory_bodies import MemoryBody
 from nitro.fused_kernels.occupancy import LIMITS
 from nitro.fused_kernels.strategies import (
     Alone,
@@ -17,6 +17,7 @@ from nitro.fused_kernels.strategies import (
     pair_kernel,
     single_kernel,
 )
+from nitro.fused_kernels.teams import lean, staged, teams
 from nitro.fused_kernels.verify import bodies_for
 
 ARCHITECTURES = (53, 62, 72, 87, 90)

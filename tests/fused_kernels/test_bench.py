@@ -11,7 +11,8 @@ from fused_kernels.timed_runtime import NoCompiler, TimedRuntime
 from nitro.errors import UsageError
 from nitro.fused_kernels import bench as bench_module
 from nitro.fused_kernels.bench import as_json, balanced, bench, scaled, single_body, table
-from nitro.fused_kernels.bodies import ComputeBody, MemoryBody
+from nitro.fused_kernels.compute_bodies import ComputeBody
+from nitro.fused_kernels.memory_bodies import MemoryBody
 from nitro.fused_kernels.pairs import Pair
 from nitro.fused_kernels.problems import (
     ElementwiseProblem,

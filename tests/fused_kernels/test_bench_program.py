@@ -13,19 +13,23 @@ from typing import Any
 
 import pytest
 
-from nitro.fused_kernels import candidates
-from nitro.fused_kernels.bodies import Body, ComputeBody, MemoryBody
+from nitro.fused_kernels.bodies import Body
 from nitro.fused_kernels.bodies import candidates as bodies_for
-from nitro.fused_kernels.candidates import Candidate, all_ways, fitted, staged
+from nitro.fused_kernels.candidates import Candidate
 from nitro.fused_kernels.cases import Alone, is_accepted, predicted_time_s
+from nitro.fused_kernels.compute_bodies import ComputeBody
+from nitro.fused_kernels.memory_bodies import MemoryBody
 from nitro.fused_kernels.occupancy import LIMITS
 from nitro.fused_kernels.pairs import PAIRS
 from nitro.fused_kernels.problems import Problem
+from nitro.fused_kernels.pruning import fitted
 from nitro.fused_kernels.runtime_emulation import EmulatedRuntime
 from nitro.fused_kernels.strategies import CSRC, IntraBlock, launch
-from nitro.fused_kernels.study import Subject, reshaped, subject_of
 from nitro.fused_kernels.study_store import document, identity_of, protocol_of, read_document
 from nitro.fused_kernels.study_summary import summarise, table
+from nitro.fused_kernels.subjects import Subject, reshaped, subject_of
+from nitro.fused_kernels.teams import staged
+from nitro.fused_kernels.ways import all_ways
 
 HERE = Path(__file__).parent
 GEMM = ("first.rows=256", "first.outputs=64", "first.depth=32", "second.rows=80")
@@ -139,7 +143,7 @@ def ways(sm: int, name: str) -> dict[str, Candidate]:
         seconds.append(replace(second, rows=4 * second.rows))  # as where short rows are the first choice
     every: list[Candidate] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(candidates, "_MEMORY_GROUPS", (128, 256, 384, 512))
+        patch.setattr("nitro.fused_kernels.ways._MEMORY_GROUPS", (128, 256, 384, 512))
         every += all_ways(firsts, seconds)
     for first in firsts if firsts[0].block_granular and not second.block_granular else ():
         for threads, blocks in ((64, 2), (128, 0), (256, 0), (384, 0)):

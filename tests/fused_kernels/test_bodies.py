@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from nitro.errors import UsageError
-from nitro.fused_kernels.bodies import ComputeBody, MemoryBody, candidates, check_architecture, choose
-from nitro.fused_kernels.candidates import fused_strategies
+from nitro.fused_kernels.bodies import candidates, check_architecture, choose
+from nitro.fused_kernels.compute_bodies import ComputeBody
+from nitro.fused_kernels.memory_bodies import MemoryBody
 from nitro.fused_kernels.problems import (
     ConvolutionProblem,
     ElementwiseProblem,
@@ -25,6 +26,7 @@ from nitro.fused_kernels.problems import (
 )
 from nitro.fused_kernels.strategies import CSRC, Alone, InterBlockTicket, IntraBlock, launch, pair_kernel, single_kernel
 from nitro.fused_kernels.verify import bodies_for
+from nitro.fused_kernels.ways import fused_strategies
 
 COMPUTE: tuple[Problem, ...] = (
     GemmProblem(512, 256, 64),

@@ -9,25 +9,10 @@ import pytest
 
 from fused_kernels.timed_runtime import FITS
 from nitro.errors import UsageError
-from nitro.fused_kernels.bodies import Body, ComputeBody, MemoryBody
-from nitro.fused_kernels.candidates import (
-    FUSED,
-    MOST_SPILLED_BYTES,
-    OURS,
-    Candidate,
-    all_ways,
-    carveout_twins,
-    coarser,
-    fitted,
-    fused_strategies,
-    is_co_resident,
-    kernels_of,
-    lean,
-    plausible_bodies,
-    shortlist,
-    staged,
-    teams,
-)
+from nitro.fused_kernels.bodies import Body
+from nitro.fused_kernels.candidates import FUSED, OURS, Candidate, carveout_twins, kernels_of
+from nitro.fused_kernels.compute_bodies import ComputeBody
+from nitro.fused_kernels.memory_bodies import MemoryBody
 from nitro.fused_kernels.problems import (
     ConvolutionProblem,
     GemmProblem,
@@ -36,6 +21,7 @@ from nitro.fused_kernels.problems import (
     SkinnyGemmProblem,
     linear,
 )
+from nitro.fused_kernels.pruning import MOST_SPILLED_BYTES, fitted, is_co_resident
 from nitro.fused_kernels.strategies import (
     InterBlockTicket,
     IntraBlock,
@@ -44,6 +30,8 @@ from nitro.fused_kernels.strategies import (
     pair_kernel,
     registers_at_start,
 )
+from nitro.fused_kernels.teams import coarser, lean, staged, teams
+from nitro.fused_kernels.ways import all_ways, fused_strategies, plausible_bodies, shortlist
 
 GEMM = ComputeBody("gemm", stages=4)
 NORM = MemoryBody("layer_norm")

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from nitro.fused_kernels.bodies import ComputeBody, MemoryBody
 from nitro.fused_kernels.compile_queue import CompileQueue
+from nitro.fused_kernels.compute_bodies import ComputeBody
+from nitro.fused_kernels.memory_bodies import MemoryBody
 from nitro.fused_kernels.nvrtc import Resources
 from nitro.fused_kernels.strategies import Alone, IntraBlock, pair_kernel, single_kernel
 

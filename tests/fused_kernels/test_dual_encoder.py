@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from nitro.errors import InputError, UsageError
-from nitro.fused_kernels.bodies import ComputeBody
+from nitro.fused_kernels.compute_bodies import ComputeBody
 from nitro.fused_kernels.problems import (
     ConvolutionProblem,
     EmbeddingProblem,

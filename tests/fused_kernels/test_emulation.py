@@ -12,7 +12,9 @@ import pytest
 
 from nitro.errors import ToolError
 from nitro.fused_kernels import runtime_emulation, verify
-from nitro.fused_kernels.bodies import ComputeBody, MemoryBody, _of_short_rows, choose
+from nitro.fused_kernels.bodies import choose
+from nitro.fused_kernels.compute_bodies import ComputeBody
+from nitro.fused_kernels.memory_bodies import MemoryBody, _of_short_rows
 from nitro.fused_kernels.problems import (
     DType,
     ElementwiseProblem,

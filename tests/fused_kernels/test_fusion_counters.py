@@ -11,8 +11,8 @@ from types import ModuleType
 
 import pytest
 
-from nitro.fused_kernels.study import subjects
 from nitro.fused_kernels.study_store import read_document
+from nitro.fused_kernels.subjects import subjects
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "fusion_counters.py"
 STUDY = BENCHMARK.parent / "results" / "fusion_h200" / "study.json"

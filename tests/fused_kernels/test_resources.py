@@ -8,11 +8,12 @@ import pytest
 from fused_kernels.kernels_of_the_tests import ARCHITECTURES, kernels
 from nitro.errors import UsageError
 from nitro.fused_kernels import nvrtc
-from nitro.fused_kernels.bodies import ComputeBody, MemoryBody
-from nitro.fused_kernels.candidates import lean, staged, teams
+from nitro.fused_kernels.compute_bodies import ComputeBody
+from nitro.fused_kernels.memory_bodies import MemoryBody
 from nitro.fused_kernels.pairs import PAIRS
 from nitro.fused_kernels.resources import ResourceReport, kernel_resources, resource_report, resource_reports, table
 from nitro.fused_kernels.strategies import Alone, IntraBlock, pair_kernel, single_kernel
+from nitro.fused_kernels.teams import lean, staged, teams
 from nitro.fused_kernels.verify import bodies_for
 
 NORM = MemoryBody("layer_norm", exact=True)

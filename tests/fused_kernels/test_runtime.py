@@ -14,7 +14,9 @@ from click.testing import CliRunner
 from nitro.commands.fuse import COMMAND
 from nitro.errors import ToolError, UsageError
 from nitro.fused_kernels import open_runtime
-from nitro.fused_kernels.bodies import ComputeBody, MemoryBody, choose
+from nitro.fused_kernels.bodies import choose
+from nitro.fused_kernels.compute_bodies import ComputeBody
+from nitro.fused_kernels.memory_bodies import MemoryBody
 from nitro.fused_kernels.problems import Array, ConvolutionProblem, LayerNormProblem, SkinnyGemmProblem
 from nitro.fused_kernels.runtime import Argument, Buffer, Executor, LoadedKernel, address_of, typed_arguments
 from nitro.fused_kernels.runtime_emulation import EmulatedRuntime

@@ -14,8 +14,9 @@ import pytest
 from fused_kernels.timed_runtime import TimedRuntime, no_compiler
 from nitro.errors import InputError, UsageError
 from nitro.fused_kernels import vendor
-from nitro.fused_kernels.candidates import FUSED, Candidate
+from nitro.fused_kernels.candidates import FUSED, Candidate, families
 from nitro.fused_kernels.cases import MEMORY_BYTES_PER_S, cases, estimated_time_s, flop, predicted_time_s
+from nitro.fused_kernels.memory_bodies import MemoryBody
 from nitro.fused_kernels.problems import (
     ConvolutionProblem,
     GemmProblem,
@@ -26,23 +27,8 @@ from nitro.fused_kernels.problems import (
 )
 from nitro.fused_kernels.sm_budget import Budget
 from nitro.fused_kernels.strategies import IntraBlock, Kernel
-from nitro.fused_kernels.study import (
-    CaseResult,
-    Decision,
-    Lab,
-    Regret,
-    Subject,
-    Timing,
-    families,
-    measure,
-    most_telling_first,
-    problem_of,
-    regret_of,
-    reshaped,
-    result_of,
-    screen_all,
-    subjects,
-)
+from nitro.fused_kernels.study import Lab, measure, regret_of, screen_all
+from nitro.fused_kernels.study_results import CaseResult, Decision, Regret, Timing, result_of
 from nitro.fused_kernels.study_store import CaseFiles, document, merged, protocol_of, read_document
 from nitro.fused_kernels.study_summary import (
     Target,
@@ -57,6 +43,10 @@ from nitro.fused_kernels.study_summary import (
     table,
     verdict,
 )
+from nitro.fused_kernels.subjects import Subject, most_telling_first, problem_of, reshaped, subjects
+from nitro.fused_kernels.ways import candidate_named, candidates_named
+
+STUDY = Path(__file__).parents[2] / "benchmarks" / "results" / "fusion_h200" / "study.json"
 
 # ---- cases ----
 
@@ -529,3 +519,37 @@ def test_a_result_that_is_none_is_refused() -> None:
 def test_names_of_ways_fit_the_families() -> None:
     way = Candidate("intra_block", (None, None), IntraBlock(128), carveout_percent=100)
     assert way.name.startswith("intra_block_128 carveout 100%")
+
+
+@pytest.fixture(scope="module")
+def committed() -> tuple[int, dict[str, CaseResult]]:
+    """Return the architecture of the committed study, and its results by the names of their cases."""
+    results, content = read_document(STUDY)
+    return content["identity"]["device"]["sm"], {result.name: result for result in results}
+
+
+@pytest.mark.parametrize("subject", subjects(), ids=lambda subject: subject.name)
+def test_every_way_of_the_committed_study_is_found_by_its_name(
+    subject: Subject, committed: tuple[int, dict[str, CaseResult]]
+) -> None:
+    sm, results = committed
+    result = results[subject.name]
+    expected: dict[str, str] = {one.name: one.family for one in (*result.tuning, *result.judging)}
+    expected |= {name: family for name, family, _, _ in result.table}
+    assert result.choice in expected
+    found = candidates_named(expected, (subject.first, subject.second), sm)
+    assert {name: way.family for name, way in found.items()} == expected
+    assert all(way.name == name for name, way in found.items())
+
+
+def test_one_way_is_found_by_its_name_and_what_is_none_is_not() -> None:
+    problems = (GemmProblem(1024, 1024, 256), LayerNormProblem(4096, 512))
+    # A form for blocks of its own, made of the body with two rows at once, which is not the first that is thought of.
+    name = "inter_block_ticket_drain x3: gemm_f32_128x64_t256_a4_w4 + layer_norm_f32_w4x4e_r32t2"
+    way = candidate_named(name, problems, 90)
+    assert way is not None
+    assert way.name == name
+    library = candidate_named("library (in turn): cublas_nn + layer_norm_f32_w4x4e_r1", problems, 90)
+    assert library == Candidate("library", (None, MemoryBody("layer_norm", exact=True)), call="cublas_nn")
+    assert candidate_named("tea", problems, 90) is None
+    assert candidate_named(name.replace("x3", "x99"), problems, 90) is None

@@ -19,7 +19,8 @@ from nitro.fused_kernels.strategies import Alone, InterBlockTicket, IntraBlock, 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from nitro.fused_kernels import torch_ops  # noqa: E402
-from nitro.fused_kernels.bodies import MemoryBody, choose  # noqa: E402
+from nitro.fused_kernels.bodies import choose  # noqa: E402
+from nitro.fused_kernels.memory_bodies import MemoryBody  # noqa: E402
 from nitro.fused_kernels.torch_calls import OPERATIONS, PAIRS, call_of, library  # noqa: E402
 from nitro.fused_kernels.torch_launch import Launcher, launcher_for, strategy_of  # noqa: E402
 

@@ -10,10 +10,12 @@ import pytest
 from fused_kernels.timed_runtime import FITS, NoCompiler, TimedRuntime, named, no_compiler
 from nitro.errors import InputError, ToolError
 from nitro.fused_kernels import nvrtc, tuner
-from nitro.fused_kernels.bodies import ComputeBody, MemoryBody
-from nitro.fused_kernels.candidates import Candidate, all_ways, carveout_twins, fitted
+from nitro.fused_kernels.candidates import Candidate, carveout_twins
 from nitro.fused_kernels.compile_queue import CompileQueue
+from nitro.fused_kernels.compute_bodies import ComputeBody
+from nitro.fused_kernels.memory_bodies import MemoryBody
 from nitro.fused_kernels.problems import GemmProblem, LayerNormProblem
+from nitro.fused_kernels.pruning import fitted
 from nitro.fused_kernels.strategies import Alone, IntraBlock, Kernel, single_kernel
 from nitro.fused_kernels.tuner import (
     Choice,
@@ -26,6 +28,7 @@ from nitro.fused_kernels.tuner import (
     source_digest,
     tune,
 )
+from nitro.fused_kernels.ways import all_ways
 from nitro.fused_kernels.workbench import Workbench
 
 GEMM = ComputeBody("gemm", stages=4)

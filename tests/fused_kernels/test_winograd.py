@@ -10,8 +10,9 @@ import pytest
 
 from nitro.errors import UsageError
 from nitro.fused_kernels import verify
-from nitro.fused_kernels.bodies import ComputeBody, MemoryBody, candidates, choose, winograd_bodies
-from nitro.fused_kernels.candidates import all_ways, shortlist
+from nitro.fused_kernels.bodies import candidates, choose
+from nitro.fused_kernels.compute_bodies import ComputeBody, winograd_bodies
+from nitro.fused_kernels.memory_bodies import MemoryBody
 from nitro.fused_kernels.occupancy import LIMITS
 from nitro.fused_kernels.problems import ConvolutionProblem, GemmProblem, Problem
 from nitro.fused_kernels.references import Arrays, Double, random_inputs, reference
@@ -26,6 +27,7 @@ from nitro.fused_kernels.strategies import (
     pair_kernel,
     single_kernel,
 )
+from nitro.fused_kernels.ways import all_ways, shortlist
 
 BODY = ComputeBody("convolution_3x3", tile_m=128, tile_n=64, simt_threads=256, stages=2, winograd=True)
 BODIES = (BODY, replace(BODY, tile_n=32))

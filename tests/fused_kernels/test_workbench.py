@@ -10,8 +10,9 @@ import pytest
 
 from fused_kernels.timed_runtime import TimedRuntime
 from nitro.errors import ToolError
-from nitro.fused_kernels.bodies import ComputeBody, MemoryBody
-from nitro.fused_kernels.candidates import Candidate, all_ways
+from nitro.fused_kernels.candidates import Candidate
+from nitro.fused_kernels.compute_bodies import ComputeBody
+from nitro.fused_kernels.memory_bodies import MemoryBody
 from nitro.fused_kernels.problems import (
     ConvolutionProblem,
     EmbeddingProblem,
@@ -21,6 +22,7 @@ from nitro.fused_kernels.problems import (
 )
 from nitro.fused_kernels.runtime_emulation import EmulatedRuntime
 from nitro.fused_kernels.strategies import InterBlockTicket, IntraBlock, IntraThread, Kernel
+from nitro.fused_kernels.ways import all_ways
 from nitro.fused_kernels.workbench import Inputs, Workbench
 
 GEMM = ComputeBody("gemm", tile_m=64, stages=4)

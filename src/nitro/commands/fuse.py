@@ -18,7 +18,7 @@ from nitro.errors import InputError, ToolError, UsageError
 if TYPE_CHECKING:
     from nitro.fused_kernels.pairs import Pair
     from nitro.fused_kernels.strategies import Kernel
-    from nitro.fused_kernels.study import Subject
+    from nitro.fused_kernels.subjects import Subject
     from nitro.reports.blocks import Language
     from nitro.reports.output import Paper, Settings
 
@@ -192,7 +192,7 @@ _set_option = click.option(
 
 def _subjects(names: tuple[str, ...], patterns: tuple[str, ...], settings: tuple[str, ...]) -> list[Subject]:
     """Return the pairs and cases that were asked for; all pairs where none was."""
-    from nitro.fused_kernels.study import reshaped, subject_of, subjects
+    from nitro.fused_kernels.subjects import reshaped, subject_of, subjects
 
     found = [subject_of(pair) for pair in _pairs(names)] if names or not patterns else []
     found += subjects(patterns) if patterns else ()
@@ -268,9 +268,10 @@ def bench_command(
     from dataclasses import replace
 
     from nitro.fused_kernels import open_runtime
+    from nitro.fused_kernels.candidates import families
     from nitro.fused_kernels.compile_queue import CompileQueue
     from nitro.fused_kernels.sm_budget import Budget, sm_budget
-    from nitro.fused_kernels.study import Lab, families, measure
+    from nitro.fused_kernels.study import Lab, measure
     from nitro.fused_kernels.study_store import document, identity_of, protocol_of
     from nitro.fused_kernels.study_summary import study_text
     from nitro.fused_kernels.vendor import open_library

@@ -1,0 +1,134 @@
+"""What a study measured of a case: times of the winners, what the rule decided, and how far the tuner was off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from nitro.errors import InputError
+
+from .candidates import ALONE, Family
+
+RESULT_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long a way takes, in microseconds, with the quartiles of the samples."""
+
+    name: str
+    family: Family
+    median_us: float
+    first_quartile_us: float
+    third_quartile_us: float
+    samples_us: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the rule knew of a pair, and what it decided."""
+
+    first_us: float
+    second_us: float
+    first_over_ridge: float
+    second_over_ridge: float
+    is_co_resident: bool
+    predicted_gain: float
+    accepted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Regret:
+    """The tuner's choice against the best of all ways, both by judging samples. `regret` is choice / best - 1."""
+
+    ways: int
+    choice: str
+    choice_us: float
+    best: str
+    best_us: float
+    regret: float
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """Everything measured of a case.
+
+    Attributes:
+        name: of the case.
+        problems: both, as text.
+        kernel_class: of the compute-bound half, for the prediction.
+        ratio: the intended time of the second over that of the first; None where none was stated.
+        is_control: whether the pair is one that must be rejected.
+        decision: by the rule.
+        tuning: the winner of each family, with its tuning samples.
+        judging: the same ways, with judging samples.
+        choice: what the tuner would run.
+        same_bits: whether the fused winner computed the bits of its bodies alone.
+        library_differences: of each library call from our result, relative to the largest number.
+        table: name, family, last rung and median on tuning samples of every way.
+        dropped: how many ways were left out by their resources.
+        failures: ways that did not run, and why.
+        regret: where all ways were measured again.
+        clocks_mhz: SM and memory clocks before and after each part.
+        seconds: what the case took.
+        eaten_bytes_per_s: what an eater read beside the last judging samples; None without one.
+    """
+
+    name: str
+    problems: tuple[str, str]
+    kernel_class: str
+    ratio: float | None
+    is_control: bool
+    decision: Decision
+    tuning: tuple[Timing, ...]
+    judging: tuple[Timing, ...]
+    choice: str
+    same_bits: bool | None
+    library_differences: dict[str, float] = field(default_factory=dict)
+    table: tuple[tuple[str, str, int, float], ...] = ()
+    dropped: int = 0
+    failures: tuple[str, ...] = ()
+    regret: Regret | None = None
+    clocks_mhz: dict[str, dict[str, float]] = field(default_factory=dict)
+    seconds: float = 0.0
+    eaten_bytes_per_s: float | None = None
+
+    def winner(self, *families: Family) -> Timing | None:
+        """Return the judging samples of the way that won some families on tuning samples; None if none ran."""
+        best = min((one for one in self.tuning if one.family in families), key=lambda one: one.median_us, default=None)
+        return next((one for one in self.judging if best is not None and one.name == best.name), None)
+
+    @property
+    def chosen(self) -> Timing | None:
+        """Return the judging samples of what the tuner would run."""
+        return next((one for one in self.judging if one.name == self.choice), None)
+
+    @property
+    def bound_us(self) -> float | None:
+        """Return the time that nothing beats: the longer of the two alone."""
+        alone = [self.winner(family) for family in ALONE]
+        return max((one.median_us for one in alone if one is not None), default=None) if all(alone) else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return asdict(self)
+
+
+def result_of(content: Mapping[str, Any]) -> CaseResult:
+    """Return the result that `as_dict` was made from.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        values = dict(content)
+        values["decision"] = Decision(**values["decision"])
+        for part in ("tuning", "judging"):
+            values[part] = tuple(Timing(**{**one, "samples_us": tuple(one["samples_us"])}) for one in values[part])
+        values["regret"] = Regret(**values["regret"]) if values["regret"] else None
+        values["table"] = tuple(tuple(row) for row in values["table"])
+        values["failures"], values["problems"] = tuple(values["failures"]), tuple(values["problems"])
+        return CaseResult(**values)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"this is no result of a case ({error}); measure it again.") from error
