@@ -132,6 +132,7 @@ def main() -> int:
     from nitro.fused_kernels.bench import as_json, bench, table
     from nitro.fused_kernels.pairs import Pair
     from nitro.fused_kernels.problems import GemmProblem, LayerNormProblem, SkinnyGemmProblem, linear
+    from nitro.fused_kernels.tuner import source_digest
     from nitro.fused_kernels.verify import default_cases, verify
 
     try:
@@ -140,7 +141,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     facts = runtime.facts
-    print(json.dumps(asdict(facts)))
+    print(json.dumps({**asdict(facts), "device_source": source_digest()}))
     passed = True
     if not chosen.skip_verify:
         start = time.monotonic()
