@@ -86,10 +86,7 @@ def read_case(study: Path, name: str) -> tuple[CaseResult, Subject, str]:
         InputError: the study cannot be read, or has no such case of these shapes.
     """
     results, content = read_document(study)
-    try:
-        device = str(content["identity"]["device"]["name"])
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{study}: this study does not name its device; choose another.") from error
+    device = str(content["identity"]["device"]["name"])
     subject = next(one for one in subjects() if one.name == name)
     problems = (str(subject.first), str(subject.second))
     for result in results:

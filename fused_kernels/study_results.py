@@ -4,33 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from nitro.errors import InputError
 
 from .candidates import ALONE, Family
+from .typed_json import Between, Name, value_of
 
 RESULT_FORMAT = 1
+# From less than a clock cycle to some days: gains are quotients of times, so none of them may be 0.
+Microseconds = Annotated[float, Between(1e-6, 1e12)]
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
     """How long a way takes, in microseconds, with the quartiles of the samples."""
 
-    name: str
+    name: Name
     family: Family
-    median_us: float
-    first_quartile_us: float
-    third_quartile_us: float
-    samples_us: tuple[float, ...]
+    median_us: Microseconds
+    first_quartile_us: Microseconds
+    third_quartile_us: Microseconds
+    samples_us: tuple[Microseconds, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What the rule knew of a pair, and what it decided."""
 
-    first_us: float
-    second_us: float
+    first_us: Microseconds
+    second_us: Microseconds
     first_over_ridge: float
     second_over_ridge: float
     is_co_resident: bool
@@ -43,10 +46,10 @@ class Regret:
     """The tuner's choice against the best of all ways, both by judging samples. `regret` is choice / best - 1."""
 
     ways: int
-    choice: str
-    choice_us: float
-    best: str
-    best_us: float
+    choice: Name
+    choice_us: Microseconds
+    best: Name
+    best_us: Microseconds
     regret: float
 
 
@@ -75,15 +78,15 @@ class CaseResult:
         eaten_bytes_per_s: what an eater read beside the last judging samples; None without one.
     """
 
-    name: str
+    name: Name
     problems: tuple[str, str]
-    kernel_class: str
+    kernel_class: Name
     ratio: float | None
     is_control: bool
     decision: Decision
     tuning: tuple[Timing, ...]
     judging: tuple[Timing, ...]
-    choice: str
+    choice: Name
     same_bits: bool | None
     library_differences: dict[str, float] = field(default_factory=dict)
     table: tuple[tuple[str, str, int, float], ...] = ()
@@ -122,13 +125,19 @@ def result_of(content: Mapping[str, Any]) -> CaseResult:
         InputError: it is none.
     """
     try:
-        values = dict(content)
-        values["decision"] = Decision(**values["decision"])
-        for part in ("tuning", "judging"):
-            values[part] = tuple(Timing(**{**one, "samples_us": tuple(one["samples_us"])}) for one in values[part])
-        values["regret"] = Regret(**values["regret"]) if values["regret"] else None
-        values["table"] = tuple(tuple(row) for row in values["table"])
-        values["failures"], values["problems"] = tuple(values["failures"]), tuple(values["problems"])
-        return CaseResult(**values)
-    except (KeyError, TypeError) as error:
+        return case_of(content)
+    except ValueError as error:
         raise InputError(f"this is no result of a case ({error}); measure it again.") from error
+
+
+def case_of(content: Any, where: str = "") -> CaseResult:
+    """Return the result that a part of a JSON file says.
+
+    Raises:
+        ValueError: it is none; the message says where, and why.
+    """
+    result: CaseResult = value_of(content, CaseResult, where)
+    rounds = {len(one.samples_us) for one in result.judging}
+    if len(rounds) > 1 or 0 in rounds:
+        raise ValueError(f"{where or result.name}: its ways were not judged in the same rounds")
+    return result

@@ -15,21 +15,43 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from nitro.errors import InputError
 
 from . import nvrtc
-from .runtime import Runtime
+from .runtime import DeviceFacts, Runtime
 from .sm_budget import Budget
 from .study import EXHAUSTIVE, Lab
-from .study_results import RESULT_FORMAT, CaseResult, result_of
+from .study_results import RESULT_FORMAT, CaseResult, case_of, result_of
 from .study_summary import TIE, row, summarise
 from .subjects import subjects
-from .tuner import source_digest, write_whole
+from .tuner import Rung, source_digest, write_whole
+from .typed_json import parsed, value_of
 from .vendor import Library
+
+
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    """What `identity_of` says, to check a file with."""
+
+    device: DeviceFacts
+    nvrtc: str
+    library: dict[str, str] | None
+    device_source: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Protocol:
+    """What `protocol_of` says, to check a file with."""
+
+    budget: Budget | None
+    tuning: tuple[Rung, ...]
+    judging: Rung
+    exhaustive: Rung | None
+    tie: float
 
 
 def identity_of(runtime: Runtime, library: Library | None) -> dict[str, Any]:
@@ -88,7 +110,7 @@ class CaseFiles:
     def read(self, name: str) -> CaseResult | None:
         """Return a result with the same identity, None if there is none."""
         try:
-            content = json.loads(self.path(name).read_text(encoding="utf-8"))
+            content = parsed(self.path(name).read_text(encoding="utf-8"))
             if content["format"] != RESULT_FORMAT or content["identity"] != self.identity:
                 return None
             return result_of(content["result"])
@@ -123,14 +145,16 @@ def read_document(path: Path) -> tuple[list[CaseResult], dict[str, Any]]:
         InputError: it cannot be read, or is no such document.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = value_of(parsed(path.read_text(encoding="utf-8")), dict[str, Any], "the whole")
         if content["format"] != RESULT_FORMAT:
             raise InputError(
                 f"{path}: this study has format {content['format']!r}, this version reads {RESULT_FORMAT}; "
                 "read it with the version that wrote it."
             )
-        dict(content["identity"]), budget_of(content["protocol"])  # what is no mapping is no study
-        return [result_of(one) for one in content["cases"]], content
+        value_of(content["identity"], _Identity, "identity")
+        value_of(content["protocol"], _Protocol, "protocol")
+        cases = value_of(content["cases"], tuple[Any, ...], "cases")
+        return [case_of(one, f"cases[{index}]") for index, one in enumerate(cases)], content
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path.") from error
     except (ValueError, KeyError, TypeError) as error:

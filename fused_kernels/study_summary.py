@@ -56,17 +56,20 @@ BASELINES: dict[str, tuple[Family, ...]] = {
 }
 
 
+def gains_of(result: CaseResult) -> dict[str, float | None]:
+    """Return the gain of the fused winner over each baseline; None where a side did not run."""
+    fused = result.winner(*FUSED)
+    sides = ((name, result.winner(*families)) for name, families in BASELINES.items())
+    return {name: other.median_us / fused.median_us if other and fused else None for name, other in sides}
+
+
 def row(result: CaseResult) -> dict[str, Any]:
     """Return the numbers of a case that a table shows; None where a side did not run."""
-    fused, bound, sequential = result.winner(*FUSED), result.bound_us, result.winner("sequential")
-    gains: dict[str, float | None] = {}
+    fused, gains = result.winner(*FUSED), gains_of(result)
     intervals: dict[str, tuple[float, float] | None] = {}
     for name, families in BASELINES.items():
         baseline = result.winner(*families)
-        gains[name] = baseline.median_us / fused.median_us if baseline and fused else None
         intervals[name] = gain_interval(baseline, fused) if baseline and fused else None
-    most = sequential.median_us / bound if sequential and bound else None
-    simple = gains["simple"]
     return {
         "case": result.name,
         "accepted": result.decision.accepted,
@@ -76,13 +79,24 @@ def row(result: CaseResult) -> dict[str, Any]:
         "library_us": _median(result.winner(*LIBRARY)),
         "fused_us": _median(fused),
         "fused": fused.name if fused else None,
-        "bound": most,
+        "bound": _largest_gain(result),
         "gains": gains,
         "intervals": intervals,
         "verdicts": {name: verdict(gain) if gain else None for name, gain in gains.items()},
-        "share_of_bound": (simple - 1) / (most - 1) if simple and most and most > 1 else None,
+        "share_of_bound": _share_of_bound(result),
         "fastest": fastest_families(result),
     }
+
+
+def _largest_gain(result: CaseResult) -> float | None:
+    """Return the gain over running in turn if the shorter of the two cost nothing."""
+    bound, sequential = result.bound_us, result.winner("sequential")
+    return sequential.median_us / bound if sequential and bound else None
+
+
+def _share_of_bound(result: CaseResult) -> float | None:
+    most, simple = _largest_gain(result), gains_of(result)["simple"]
+    return (simple - 1) / (most - 1) if simple and most and most > 1 else None
 
 
 def _median(timing: Timing | None) -> float | None:
@@ -138,7 +152,7 @@ def summarise(results: Sequence[CaseResult], budget: Budget | None = None) -> di
         "all_cases_fused": _statistics(unlike),
         "all_cases_as_tuned": {name: geometric_mean(_tuned_gains(unlike, name)) for name in ("simple", "everything")},
         "controls_rejected": sum(not one.decision.accepted for one in controls),
-        "controls_gain_over_simple": {one.name: row(one)["gains"]["simple"] for one in controls},
+        "controls_gain_over_simple": {one.name: gains_of(one)["simple"] for one in controls},
         "fastest": {family: _wins(unlike, family) for family in OURS},
         "prediction": asdict(predictions(unlike)),
         "regret": {one.name: one.regret.regret for one in results if one.regret},
@@ -176,7 +190,7 @@ def _targets(found: Mapping[str, Any], compute_bodies: Collection[str]) -> tuple
 
 
 def _gains(results: Iterable[CaseResult], baseline: str) -> list[float]:
-    found = (row(one)["gains"][baseline] for one in results)
+    found = (gains_of(one)[baseline] for one in results)
     return [gain for gain in found if gain is not None]
 
 
@@ -197,7 +211,7 @@ def _statistics(results: Sequence[CaseResult]) -> dict[str, Any]:
             "best": max(gains, default=None),
             **{word: verdicts.count(word) for word in ("win", "tie", "loss")},
         }
-    shares = [share for one in results if (share := row(one)["share_of_bound"]) is not None]
+    shares = [share for one in results if (share := _share_of_bound(one)) is not None]
     found["mean_share_of_bound"] = statistics.mean(shares) if shares else None
     return found
 
@@ -253,7 +267,7 @@ def budget_text(budget: Budget, results: Sequence[CaseResult]) -> str:
     """Return what a budget of SMs was, and what its eater read."""
     eaten = [one.eaten_bytes_per_s for one in results if one.eaten_bytes_per_s]
     text = f"measured on {budget.sms} of {budget.of} SMs"
-    if eaten:
+    if eaten and budget.eater_strength:
         rate = statistics.median(eaten) / 1e9
         text += f", while an eater of strength {budget.eater_strength:g} read {rate:.0f} GB/s on the others"
     return text + "; a part of a large GPU, not a small GPU."

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 
 from fused_kernels.timed_runtime import TimedRuntime, no_compiler
 from nitro.errors import InputError, UsageError
-from nitro.fused_kernels import vendor
+from nitro.fused_kernels import study_summary, vendor
 from nitro.fused_kernels.candidates import FUSED, Candidate, families
 from nitro.fused_kernels.cases import MEMORY_BYTES_PER_S, cases, estimated_time_s, flop, predicted_time_s
 from nitro.fused_kernels.memory_bodies import MemoryBody
@@ -29,7 +31,7 @@ from nitro.fused_kernels.sm_budget import Budget
 from nitro.fused_kernels.strategies import IntraBlock, Kernel
 from nitro.fused_kernels.study import Lab, measure, regret_of, screen_all
 from nitro.fused_kernels.study_results import CaseResult, Decision, Regret, Timing, result_of
-from nitro.fused_kernels.study_store import CaseFiles, document, merged, protocol_of, read_document
+from nitro.fused_kernels.study_store import CaseFiles, budget_of, document, merged, protocol_of, read_document
 from nitro.fused_kernels.study_summary import (
     Target,
     fastest_families,
@@ -45,7 +47,16 @@ from nitro.fused_kernels.study_summary import (
 )
 from nitro.fused_kernels.subjects import Subject, most_telling_first, problem_of, reshaped, subjects
 from nitro.fused_kernels.ways import candidate_named, candidates_named
+from nitro.reports.fusion import FusionDocuments
+from nitro.reports.output import FORMATS, Settings
 
+DEVICE = {"name": "a GPU", "sm": 90, "sms": 8, "sm_ids": 8, "l2_bytes": 1, "memory_bytes": 1}
+IDENTITY: dict[str, Any] = {
+    "device": {**DEVICE, "shared_bytes_per_block": 1},
+    "nvrtc": "13.0",
+    "library": None,
+    "device_source": "abc",
+}
 STUDY = Path(__file__).parents[2] / "benchmarks" / "results" / "fusion_h200" / "study.json"
 
 # ---- cases ----
@@ -461,7 +472,7 @@ def test_results_survive_the_way_through_a_file(tmp_path: Path) -> None:
 
 def test_the_document_holds_everything(tmp_path: Path, lab: Lab) -> None:
     place = tmp_path / "study.json"
-    place.write_text(document(study(), {"device": "this"}, protocol_of(lab)))
+    place.write_text(document(study(), IDENTITY, protocol_of(lab)))
     results, content = read_document(place)
     assert results == study()
     assert content["summary"]["accepted"] == 2
@@ -474,9 +485,84 @@ def test_the_document_holds_everything(tmp_path: Path, lab: Lab) -> None:
 @pytest.mark.parametrize("broken", [{"identity": 1}, {"protocol": 1}, {"protocol": {"budget": {"cores": 8}}}])
 def test_what_is_no_study_is_one_sentence(tmp_path: Path, lab: Lab, broken: dict[str, Any]) -> None:
     place = tmp_path / "study.json"
-    place.write_text(json.dumps(json.loads(document(study(), {}, protocol_of(lab))) | broken))
+    place.write_text(json.dumps(json.loads(document(study(), IDENTITY, protocol_of(lab))) | broken))
     with pytest.raises(InputError, match="this is no study of fused kernels"):
         read_document(place)
+
+
+WRONG: list[Any] = [None, True, "tea", -1, 0, 1e308, math.nan, math.inf, 10**400, [], {}, "\x1b[2J", "\ud800"]
+
+
+def places_in(content: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Return the keys that lead to every part, of lists only the first entry."""
+    if at:
+        yield at
+    held = content.items() if isinstance(content, dict) else list(enumerate(content))[:1]
+    for key, part in held:
+        if isinstance(part, dict | list):
+            yield from places_in(part, (*at, key))
+        else:
+            yield (*at, key)
+
+
+def test_whatever_a_file_says_is_read_or_refused_in_a_sentence(tmp_path: Path, lab: Lab) -> None:
+    """Every part of a study, replaced by what it cannot be or left out: a table and a report, or one sentence."""
+    whole = json.loads(document(study()[:1], IDENTITY, protocol_of(lab)))
+    whole["protocol"]["budget"] = {"sms": 8, "of": 132, "eater_strength": 1.0}
+    whole["cases"][0]["eaten_bytes_per_s"] = 1e12
+    del whole["rows"], whole["summary"]
+    place = tmp_path / "study.json"
+    sentences = []
+    for at in places_in(whole):
+        for wrong in (*WRONG, ...):
+            changed = json.loads(json.dumps(whole))
+            into = functools.reduce(lambda part, key: part[key], at[:-1], changed)
+            if wrong is ...:
+                del into[at[-1]]
+            else:
+                into[at[-1]] = wrong
+            place.write_text(json.dumps(changed))
+            try:
+                results, content = read_document(place)
+            except InputError as error:
+                sentences.append(str(error))
+                continue
+            text = study_text(results, budget_of(content["protocol"]))
+            assert text.replace("\n", "").isprintable()
+            written = json.loads(document(results, content["identity"], content["protocol"]))
+            FORMATS[".md"](FusionDocuments(written, Settings()))
+    assert len(sentences) > 500
+    assert all(one.startswith(f"{place}: ") and one.isprintable() for one in sentences)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "\xff", '{"format": 1'])
+def test_what_is_no_json_is_refused(tmp_path: Path, text: str) -> None:
+    place = tmp_path / "study.json"
+    place.write_text(text, encoding="latin-1")
+    with pytest.raises(InputError, match="this is no study of fused kernels"):
+        read_document(place)
+
+
+def test_ways_judged_in_other_rounds_are_refused(tmp_path: Path, lab: Lab) -> None:
+    whole = json.loads(document(study(), IDENTITY, protocol_of(lab)))
+    whole["cases"][1]["judging"][0]["samples_us"].append(1.0)
+    place = tmp_path / "study.json"
+    place.write_text(json.dumps(whole))
+    with pytest.raises(InputError, match=r"cases\[1\]: its ways were not judged in the same rounds"):
+        read_document(place)
+
+
+def test_a_table_of_a_large_study_is_there_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals, which take long, are only computed where they are shown: once for each baseline of a case."""
+    computed: list[str] = []
+
+    def interval(slow: Timing, fast: Timing) -> tuple[float, float]:
+        computed.append(slow.name)
+        return 1.0, 1.0 + (fast.median_us < 0)
+
+    monkeypatch.setattr(study_summary, "gain_interval", interval)
+    study_text(study())
+    assert len(computed) <= len(study_summary.BASELINES) * len(study())
 
 
 def test_parts_are_put_together_in_the_committed_order(tmp_path: Path, lab: Lab) -> None:
@@ -484,7 +570,7 @@ def test_parts_are_put_together_in_the_committed_order(tmp_path: Path, lab: Lab)
     parts = [result(name, {**PLAIN, "intra_block": (100, 100)}) for name in names]
     places = [tmp_path / "late.json", tmp_path / "early.json"]
     for place, results in zip(places, (parts[1:], parts[:1]), strict=True):
-        place.write_text(document(results, {"device": "this"}, protocol_of(lab)))
+        place.write_text(document(results, IDENTITY, protocol_of(lab)))
     whole = tmp_path / "study.json"
     whole.write_text(merged(places))
     results, content = read_document(whole)
@@ -492,7 +578,7 @@ def test_parts_are_put_together_in_the_committed_order(tmp_path: Path, lab: Lab)
     assert content["summary"]["accepted"] == 3
     with pytest.raises(InputError, match="is in another part as well"):
         merged([places[0], whole])
-    places[1].write_text(document(parts[:1], {"device": "another"}, protocol_of(lab)))
+    places[1].write_text(document(parts[:1], {**IDENTITY, "nvrtc": "12.9"}, protocol_of(lab)))
     with pytest.raises(InputError, match="its identity is not that of"):
         merged(places)
     with pytest.raises(InputError, match="there is no part"):

@@ -344,9 +344,10 @@ def report_command(
 
     check_outputs((file,), outputs, None)
     results, content = read_document(file)
-    text = document(results, content["identity"], content["protocol"])
-    _write_reports(text, outputs, settings_of(lang, title, author, paper, None))
-    if not outputs:
+    if outputs:
+        text = document(results, content["identity"], content["protocol"])
+        _write_reports(text, outputs, settings_of(lang, title, author, paper, None))
+    else:
         click.echo(study_text(results, budget_of(content["protocol"])))
 
 
