@@ -22,6 +22,7 @@ from .study_results import CaseResult, Timing
 
 TIE = 0.02
 _RESAMPLES = 2000
+_SAID = 76  # letters of what a line of the summary is about
 
 
 def geometric_mean(values: Sequence[float]) -> float | None:
@@ -56,10 +57,17 @@ BASELINES: dict[str, tuple[Family, ...]] = {
 }
 
 
+def baseline_of(result: CaseResult, name: str) -> Timing | None:
+    """Return the winner of a baseline; None where it did not run, or is to hold a library and none ran."""
+    families = BASELINES[name]
+    needs_library = not set(LIBRARY).isdisjoint(families)
+    return None if needs_library and not result.winner(*LIBRARY) else result.winner(*families)
+
+
 def gains_of(result: CaseResult) -> dict[str, float | None]:
     """Return the gain of the fused winner over each baseline; None where a side did not run."""
     fused = result.winner(*FUSED)
-    sides = ((name, result.winner(*families)) for name, families in BASELINES.items())
+    sides = ((name, baseline_of(result, name)) for name in BASELINES)
     return {name: other.median_us / fused.median_us if other and fused else None for name, other in sides}
 
 
@@ -67,8 +75,8 @@ def row(result: CaseResult) -> dict[str, Any]:
     """Return the numbers of a case that a table shows; None where a side did not run."""
     fused, gains = result.winner(*FUSED), gains_of(result)
     intervals: dict[str, tuple[float, float] | None] = {}
-    for name, families in BASELINES.items():
-        baseline = result.winner(*families)
+    for name in BASELINES:
+        baseline = baseline_of(result, name)
         intervals[name] = gain_interval(baseline, fused) if baseline and fused else None
     return {
         "case": result.name,
@@ -196,7 +204,7 @@ def _gains(results: Iterable[CaseResult], baseline: str) -> list[float]:
 
 def _tuned_gains(results: Iterable[CaseResult], baseline: str) -> list[float]:
     """Return the gains of what the tuner would run, fused or not."""
-    pairs = ((one.winner(*BASELINES[baseline]), one.chosen) for one in results)
+    pairs = ((baseline_of(one, baseline), one.chosen) for one in results)
     return [other.median_us / own.median_us for other, own in pairs if other and own]
 
 
@@ -280,6 +288,11 @@ def _cell(value: float | None, width: int, digits: int) -> str:
 def study_text(results: Sequence[CaseResult], budget: Budget | None = None) -> str:
     """Return the table of a study, what follows if it has several cases, and the part of a GPU that it was done on."""
     parts = [table(results)]
+    parts += [
+        f"{one.name}: the fused winner did not compute the bits of its bodies alone, so its times mean nothing."
+        for one in results
+        if one.same_bits is False
+    ]
     if len(results) > 1:
         parts.append(summary_text(summarise(results, budget)))
     if budget:
@@ -297,10 +310,11 @@ def summary_text(summary: Mapping[str, Any]) -> str:
             state += f" by {abs(target['measured'] - target['asked']):.3g}"
         limit = f"{'at least' if target['at_least'] else 'at most'} {target['asked']:g}"
         value = "-" if measured is None else f"{measured:.3f}".rstrip("0").rstrip(".")
-        lines.append(f"{target['what']:<70} {limit:>14}  {value:>7}  {state}")
+        lines.append(f"{target['what']:<{_SAID}} {limit:>14}  {value:>7}  {state}")
     for name, mean in summary["all_cases_rejected_as_1"].items():
         text = "-" if mean is None else f"{mean:.3f}"
-        lines.append(f"{f'geometric mean over {name}, all cases, rejected ones as 1':<70} {'':>14}  {text:>7}")
+        lines.append(f"{f'geometric mean over {name}, all cases, rejected ones as 1':<{_SAID}} {'':>14}  {text:>7}")
     for family, wins in summary["fastest"].items():
-        lines.append(f"fastest: {family:<20} {wins['fastest']:>3} cases, {wins['fastest_or_tied']:>3} with ties")
+        of = f"{wins['fastest']:>3} of {summary['cases']} cases, {wins['fastest_or_tied']:>3} with ties"
+        lines.append(f"fastest: {family:<20} {of}")
     return "\n".join(lines)

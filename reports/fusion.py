@@ -43,6 +43,18 @@ _BASELINES: Mapping[str, tuple[Message, Message]] = {
     "simple_and_elastic": (message("elastic streams too"), message("Mean gain, elastic streams too")),
     "everything": (message("cuBLAS and cuDNN too"), message("Mean gain, cuBLAS and cuDNN too")),
 }
+# What is said of mean gains, without a library and with one.
+_MEANS: Mapping[bool, Message] = {
+    False: message(
+        "Geometric means of the gain of the best fused way over the best without fusion: simple ways; elastic streams "
+        "too. A case that the rule rejects runs without fusion and counts as 1."
+    ),
+    True: message(
+        "Geometric means of the gain of the best fused way over the best without fusion: simple ways; elastic streams "
+        "too; then cuBLAS and cuDNN as well, with arrays laid out as our kernels read them, or in any way. A case that "
+        "the rule rejects runs without fusion and counts as 1."
+    ),
+}
 _TARGETS: Mapping[str, Message] = {
     "accepted cases": message("accepted cases"),
     "compute bodies among the accepted cases": message("compute bodies among the accepted cases"),
@@ -166,12 +178,14 @@ def _means_table(summary: Mapping[str, Any]) -> tuple[Block, ...]:
         (message("accepted, fp16"), "accepted_fp16_cases"),
         (message("all, fused or not as the rule says"), "all_cases_rejected_as_1"),
     )
-    titles = (
+    titles: tuple[tuple[str, Message], ...] = (
         ("simple", message("simple")),
         ("simple_and_elastic", message("elastic too")),
         ("everything_in_our_layout", message("library, our layout")),
         ("everything", message("library, any layout")),
     )
+    if all(_mean(summary.get(group, {}).get("everything")) is MISSING for _, group in groups):
+        titles = titles[:2]  # no library ran
     rows = []
     for said, group in groups:
         found = [_mean(summary.get(group, {}).get(baseline)) for baseline, _ in titles]
@@ -180,12 +194,7 @@ def _means_table(summary: Mapping[str, Any]) -> tuple[Block, ...]:
     if len(rows) < 2:
         return ()
     columns = (Column(message("Case"), "left", flexible=True), *(Column(title) for _, title in titles))
-    note = message(
-        "Geometric means of the gain of the best fused way over the best without fusion: simple ways; elastic streams "
-        "too; then cuBLAS and cuDNN as well, with arrays laid out as our kernels read them, or in any way. A case that "
-        "the rule rejects runs without fusion and counts as 1."
-    )
-    return (Table(columns, tuple(rows), note, message("Mean gains"), "fusion_means"),)
+    return (Table(columns, tuple(rows), _MEANS[len(titles) > 2], message("Mean gains"), "fusion_means"),)
 
 
 def _mean(value: Mapping[str, Any] | float | None) -> Quantity:
@@ -328,18 +337,28 @@ def _figure(rows: Sequence[Row]) -> tuple[Block, ...]:
                     {"case": row["case"], "over": said, "gain": gain, "low": interval[0], "high": interval[1]}
                 )
     bounds = [{"case": row["case"], "bound": row["bound"], "over": message("bound")} for row in shown if row["bound"]]
-    sentence = message(
-        "Gain of the best fused way in {cases} cases, over the best simple way, elastic streams added, and cuBLAS or "
-        "cuDNN added; left of 1 fusion loses. The gray mark is the largest gain that is possible.",
-        cases=count(len(shown)),
-    )
+    sentence = _said_of_gains(count(len(shown)), has_library=any(row["gains"]["everything"] for row in shown))
     title = message("Gain of fusion by case and baseline")
     return (Figure("fusion_gains", title, sentence, _gain_spec(shown, points, bounds)),)
 
 
+def _said_of_gains(cases: Quantity, *, has_library: bool) -> Message:
+    if not has_library:
+        return message(
+            "Gain of the best fused way in {cases} cases, over the best simple way, and elastic streams added; left of "
+            "1 fusion loses. The gray mark is the largest gain that is possible.",
+            cases=cases,
+        )
+    return message(
+        "Gain of the best fused way in {cases} cases, over the best simple way, elastic streams added, and cuBLAS or "
+        "cuDNN added; left of 1 fusion loses. The gray mark is the largest gain that is possible.",
+        cases=cases,
+    )
+
+
 def _gain_spec(rows: Sequence[Row], points: list[dict[str, Any]], bounds: list[dict[str, Any]]) -> Spec:
     order = [row["case"] for row in rows]
-    names = [said for said, _ in _BASELINES.values()]
+    names = [said for name, (said, _) in _BASELINES.items() if any(row["gains"][name] for row in rows)]
     used = SERIES[: len(names)]
     y: Spec = {
         "field": "case",

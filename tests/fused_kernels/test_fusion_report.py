@@ -106,6 +106,21 @@ def test_means_are_given_by_precision_and_with_rejected_cases_as_one() -> None:
     assert found[0].text.startswith("Of 1 pairs the rule accepts 1.")
 
 
+def test_a_study_without_a_library_says_nothing_about_one() -> None:
+    content = document(row("a", simple=1.4, elastic=1.25) | {"bound": None}, row("b", simple=1.3, elastic=1.2))
+    for one in content["rows"]:
+        one["gains"]["everything"] = one["intervals"]["everything"] = None
+    content["summary"]["accepted_fp32_cases"] = content["summary"]["accepted_cases"]
+    (means,) = [block for block in blocks(content, "fusion_summary") if isinstance(block, Table)]
+    assert [str(column.title) for column in means.columns] == ["Case", "simple", "elastic too"]
+    assert means.note is not None
+    assert "cuBLAS" not in means.note
+    (figure,) = [block for block in blocks(content, "fusion_cases") if isinstance(block, Figure)]
+    assert "cuBLAS" not in figure.sentence
+    domain = figure.spec["layer"][-1]["encoding"]["color"]["scale"]["domain"]
+    assert domain == ["over simple ways", "elastic streams too"]
+
+
 def test_it_says_which_way_won_how_often_and_which_never_did() -> None:
     content = document(row("a", simple=1.4))
     wins = {"intra_block": (2, 3), "elastic": (4, 4), "intra_thread": (0, 1), "inter_block_static": (0, 0)}

@@ -239,6 +239,26 @@ def test_geometric_mean() -> None:
     assert geometric_mean([]) is None
 
 
+def test_what_no_library_was_compared_with_is_not_called_everything() -> None:
+    one = row(result("a", {"sequential": (160, 160), "elastic": (140, 140), "intra_block": (100, 100)}))
+    assert one["gains"]["simple_and_elastic"] == 1.4
+    assert one["gains"]["everything"] is one["gains"]["everything_in_our_layout"] is None
+    assert one["intervals"]["everything"] is None
+
+
+def test_a_fused_winner_with_other_bits_is_named_beside_the_table() -> None:
+    wrong = replace(study()[0], same_bits=False)
+    assert "did not compute the bits" not in study_text(study())
+    (line,) = [line for line in study_text([wrong]).splitlines() if "did not compute the bits" in line]
+    assert line.startswith(f"{wrong.name}: ")
+
+
+def test_numbers_of_the_summary_stand_under_one_another() -> None:
+    lines = [line for line in study_text(study()).splitlines() if line.startswith("geometric mean")]
+    assert len(lines) > 3
+    assert len({len(line) for line in lines if not line.endswith("met") and "missed" not in line}) == 1
+
+
 def test_the_interval_of_a_gain_is_that_of_paired_rounds() -> None:
     slow = Timing("slow", "sequential", 0, 0, 0, (110.0, 220.0, 110.0, 220.0, 110.0))
     fast = Timing("fast", "intra_block", 0, 0, 0, (100.0, 200.0, 100.0, 200.0, 100.0))
