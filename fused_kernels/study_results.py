@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 from nitro.errors import InputError
 
 from .candidates import ALONE, Family
-from .typed_json import Between, Name, value_of
+from .typed_json import Microseconds, Name, value_of
 
 RESULT_FORMAT = 1
-# From less than a clock cycle to some days: gains are quotients of times, so none of them may be 0.
-Microseconds = Annotated[float, Between(1e-6, 1e12)]
 
 
 @dataclass(frozen=True, slots=True)

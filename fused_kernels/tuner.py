@@ -28,6 +28,7 @@ from .problems import ElementwiseProblem, Problem
 from .pruning import Dropped, fitted, is_co_resident
 from .runtime import DeviceFacts, Executor, Runtime
 from .strategies import headers
+from .typed_json import Microseconds, parsed, value_of
 from .ways import all_ways, plausible_bodies, shortlist
 from .workbench import Way, Workbench
 
@@ -243,7 +244,7 @@ class TuningCache:
         self.path, self.device = path, _device(facts)
         self._entries: dict[str, dict[str, Any]] = {}
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = parsed(path.read_text(encoding="utf-8"))
             entries, device, form = content["entries"], content["device"], content["format"]
             whole = isinstance(entries, dict) and all(isinstance(entry, dict) for entry in entries.values())
         except FileNotFoundError:
@@ -274,7 +275,8 @@ class TuningCache:
         try:
             named = {candidate.name: candidate for candidate in entries}
             named |= {twin.name: twin for candidate in entries for twin in carveout_twins(candidate)}
-            return Choice(named[held["choice"]], float(held["median_us"]), float(held["unfused_us"]))
+            times = (value_of(held[name], Microseconds, name) for name in ("median_us", "unfused_us"))
+            return Choice(named[held["choice"]], *times)
         except (KeyError, TypeError, ValueError):
             return None
 
@@ -320,7 +322,8 @@ def _device(facts: DeviceFacts) -> dict[str, Any]:
 def _named(device: Any) -> str:
     if not isinstance(device, dict):
         return "an unknown device"
-    return f"{device.get('name')} (sm_{device.get('sm')}, {device.get('sms')} SMs)"
+    name = ascii(str(device.get("name"))).strip("'")  # control characters would steer a terminal
+    return f"{name} (sm_{device.get('sm')!a}, {device.get('sms')!a} SMs)"
 
 
 def source_digest() -> str:

@@ -26,6 +26,8 @@ class OneLine:
 
 
 Name = Annotated[str, OneLine()]
+# From less than a clock cycle to some days: gains are quotients of times, so none of them may be 0.
+Microseconds = Annotated[float, Between(1e-6, 1e12)]
 
 
 def parsed(text: str) -> Any:

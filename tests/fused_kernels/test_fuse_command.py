@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -218,6 +219,65 @@ def test_tune_keeps_choices_by_device(tmp_path: Path) -> None:
 def test_unknown_names_are_refused(arguments: tuple[str, ...], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         run(*arguments)
+
+
+@pytest.mark.usefixtures("device")
+@pytest.mark.parametrize("arguments", [("verify", "--emulate"), ("verify",), ("resources",), ("tune", *ONE_PAIR)])
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def work(*_: object, **__: object) -> Any:
+        raise AssertionError("the work has begun")
+
+    for place in ("verify.verify", "resources.resource_reports", "tuner.choose_way", "verify.pair_strategies"):
+        monkeypatch.setattr(f"nitro.fused_kernels.{place}", work)
+    with pytest.raises(UsageError, match="there is no folder"):
+        run(*arguments, "--json", tmp_path / "nowhere" / "report.json")
+
+
+@pytest.mark.usefixtures("device")
+def test_a_cache_is_not_overwritten_by_the_report(tmp_path: Path) -> None:
+    cache = tmp_path / "tuning.json"
+    run("tune", *ONE_PAIR, "--cache", cache)
+    before = cache.read_bytes()
+    with pytest.raises(UsageError, match="never written to"):
+        run("tune", *ONE_PAIR, "--cache", cache, "--json", cache)
+    assert cache.read_bytes() == before
+
+
+@pytest.mark.usefixtures("device")
+@pytest.mark.parametrize("options", [("--balance", "nan"), ("--balance", "inf"), ("--sms", "2", "--eater", "nan")])
+def test_what_is_no_finite_number_is_refused(options: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(COMMAND, ["bench", *ONE_PAIR, *options])
+    assert result.exit_code == 2
+    assert "is no number to measure with" in result.stderr
+
+
+@pytest.mark.usefixtures("device")
+@pytest.mark.parametrize("time", [0, -1.0, "soon", None, math.nan, 1e400])
+def test_a_choice_without_a_time_is_tuned_anew(tmp_path: Path, time: Any) -> None:
+    cache = tmp_path / "tuning.json"
+    run("tune", *ONE_PAIR, "--cache", cache)
+    content = json.loads(cache.read_text())
+    for entry in content["entries"].values():
+        entry["median_us"] = time
+    cache.write_text(json.dumps(content))
+    if isinstance(time, float) and not math.isfinite(time):
+        with pytest.raises(InputError, match="this is no tuning cache"):
+            run("tune", *ONE_PAIR, "--cache", cache)
+    else:
+        assert "ways measured" in run("tune", *ONE_PAIR, "--cache", cache).stdout
+
+
+@pytest.mark.usefixtures("device")
+def test_a_hostile_cache_is_one_sentence_that_cannot_steer_a_terminal(tmp_path: Path) -> None:
+    cache = tmp_path / "tuning.json"
+    device = {"name": "\x1b[2JOrin\n", "sm": "\x1b", "sms": []}
+    for text in ("[" * 100_000, json.dumps({"format": 1, "entries": {}, "device": device})):
+        cache.write_text(text)
+        with pytest.raises(InputError) as caught:
+            run("tune", *ONE_PAIR, "--cache", cache)
+        assert str(caught.value).isprintable()
 
 
 def test_help_shows_examples_line_by_line() -> None:

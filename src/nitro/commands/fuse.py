@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -68,6 +69,13 @@ _pair_option = click.option(
 )
 
 
+def _finite(_ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    """Refuse `nan` and `inf`, which are numbers to click."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no number to measure with.", param=param)
+    return value
+
+
 @click.group("fuse")
 def group() -> None:
     """Fused kernels: what they need, whether they are right, and what they gain."""
@@ -120,6 +128,7 @@ def resources_command(architectures: tuple[str, ...], names: tuple[str, ...], js
     """
     from nitro.fused_kernels.resources import resource_reports, table
 
+    check_outputs((), (), json_to)
     found, left_out = _kernels(names, [_sm(name) for name in architectures or _DEFAULT_ARCHITECTURES])
     reports = resource_reports(found)
     for reason in left_out:
@@ -166,6 +175,7 @@ def verify_command(emulate: bool, json_to: str | None) -> None:
     from nitro.fused_kernels.runtime_emulation import EmulatedRuntime
     from nitro.fused_kernels.verify import verify
 
+    check_outputs((), (), json_to)
     report = verify(EmulatedRuntime() if emulate else open_runtime(), progress=_say)
     _write(report.json(), json_to)
     if json_to != "-":
@@ -215,6 +225,7 @@ def _subjects(names: tuple[str, ...], patterns: tuple[str, ...], settings: tuple
 @click.option(
     "--balance",
     type=click.FloatRange(min=0, min_open=True),
+    callback=_finite,
     metavar="RATIO",
     help="Scale the memory-bound layer until it takes RATIO times as long as the other.",
 )
@@ -229,6 +240,7 @@ def _subjects(names: tuple[str, ...], patterns: tuple[str, ...], settings: tuple
     "--eater",
     "eater_strength",
     type=click.FloatRange(min=0, max=1, min_open=True),
+    callback=_finite,
     is_flag=False,
     flag_value=1.0,
     metavar="[STRENGTH]",
@@ -333,7 +345,7 @@ def report_command(
     """Write a report of a study that was measured before; needs no GPU.
 
     STUDY.json is what `fuse bench --json`, benchmarks/fusion_study.py or the program csrc/bench.cu wrote. Without -o
-    its table is printed.
+    its table is printed, in English.
 
     \b
     Example:
@@ -389,6 +401,7 @@ def tune_command(
     from nitro.fused_kernels.tuner import TuningCache, choose_way, default_cache
 
     wanted = _subjects(names, patterns, settings)
+    check_outputs((cache_at,) if cache_at else (), (), json_to)
     runtime = open_runtime()
     cache = TuningCache(cache_at or default_cache(runtime.facts), runtime.facts)
     rows = []
