@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nitro.errors import NitroError
+from nitro.errors import NitroError, ToolError
 from nitro.fused_kernels import cases, open_runtime
 from nitro.fused_kernels.bodies import Body, candidates
 from nitro.fused_kernels.compute_bodies import ComputeBody
@@ -48,8 +48,12 @@ from nitro.fused_kernels.strategies import Alone, Kernel, launch, single_kernel
 
 if __name__ == "__main__":
     # Kernels are compiled in processes that import this file again, and must not wait for torch.
-    import torch
-    import torch.nn.functional as functional
+    try:
+        import torch
+        import torch.nn.functional as functional
+    except ImportError as error:
+        print(f"fused_bodies: this needs PyTorch, which cannot be imported ({error}); install torch.", file=sys.stderr)
+        sys.exit(ToolError.exit_code)
 
 Tensors = dict[str, Any]
 # What a sample should last at least, so that an event's resolution does not matter.

@@ -30,6 +30,9 @@ from typing import Any
 
 import numpy as np
 
+from nitro.errors import InputError, NitroError, ToolError
+from nitro.fused_kernels.tuner import write_whole
+
 WIDTH, HEADS, TOKENS, LAYERS, VOCABULARY = 512, 8, 77, 12, 49408
 PERIOD_CALLS = 8
 
@@ -350,25 +353,58 @@ def merge(paths: list[Path], output: Path, note: str) -> None:
     """Write the configurations of several runs on one machine as one small file, without the reason of every layer.
 
     JSON has no NaN: an error that is none becomes null.
+
+    Raises:
+        InputError: one of them cannot be read, is no such run, or would be overwritten.
     """
-    contents = [json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None) for path in paths]
-    lines = []
-    for one in sorted((one for content in contents for one in content["configurations"]), key=place):
-        kept = {key: value for key, value in one.items() if key != "reasons"}
-        lines.append(json.dumps({**kept, **{key: columns(one[key]) for key in ("layers", "pairs", "fused")}}))
+    found: list[dict[str, Any]] = []
+    machines = []
+    for path in paths:
+        if output.exists() and path.exists() and output.samefile(path):
+            raise InputError(f"{path}: this is joined, and never written to; name another --output.")
+        on, configurations = run_of(path)
+        machines.append(on)
+        if on != machines[0]:
+            raise InputError(f"{path}: its machine is not that of {paths[0]}; join runs of one machine.")
+        found += configurations
+    lines = [json.dumps(one) for one in sorted(found, key=place)]
     body = ",\n".join(lines)
-    head = f'{{"machine": {json.dumps(contents[0]["machine"])},\n"note": {json.dumps(note)},\n'
-    output.write_text(f'{head}"configurations": [\n{body}\n]}}\n', encoding="utf-8")
+    head = f'{{"machine": {json.dumps(machines[0])},\n"note": {json.dumps(note)},\n'
+    write_whole(output, f'{head}"configurations": [\n{body}\n]}}')
+
+
+def run_of(path: Path) -> tuple[Any, list[dict[str, Any]]]:
+    """Return the machine of a run and its configurations, without the reason of every layer."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+        kept = [{key: value for key, value in one.items() if key != "reasons"} for one in content["configurations"]]
+        small = [{**one, **{key: columns(one[key]) for key in ("layers", "pairs", "fused")}} for one in kept]
+        sorted(small, key=place)
+        return content["machine"], small
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path}: this is no run of fused_dual_encoder.py ({error!r}); name another file.") from error
 
 
 def place(configuration: dict[str, Any]) -> tuple[str, str, int]:
     return configuration["vision"], configuration["dtype"], configuration["batch"]
 
 
+def check_torch() -> None:
+    """Raise ToolError without a PyTorch that sees a GPU."""
+    try:
+        import torch
+    except ImportError as error:
+        raise ToolError(f"this needs PyTorch, which cannot be imported ({error}); install torch.") from error
+    if not torch.cuda.is_available():
+        raise ToolError("torch sees no GPU; run this on a machine with one.")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vision", nargs="+", default=["resnet50"], help="towers of torchvision")
-    parser.add_argument("--dtype", nargs="+", default=["float32", "float16"])
+    parser.add_argument("--dtype", nargs="+", choices=("float32", "float16"), default=["float32", "float16"])
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 2, 4, 8])
     parser.add_argument("--rounds", type=int, default=31, help="samples of every way")
     parser.add_argument("--seconds", type=float, default=3600, help="start no configuration after so long")
@@ -376,16 +412,16 @@ def main() -> int:
     parser.add_argument("--merge", nargs="+", type=Path, help="only join the files of earlier runs")
     parser.add_argument("--note", default="", help="what to say of the runs that are joined")
     chosen = parser.parse_args()
-    if chosen.merge:
-        merge(chosen.merge, chosen.output, chosen.note)
-        return 0
+    try:
+        if chosen.merge:
+            merge(chosen.merge, chosen.output, chosen.note)
+            return 0
+        check_torch()
+    except NitroError as error:
+        print(f"fused_dual_encoder: {error}", file=sys.stderr)
+        return error.exit_code
     import torch
 
-    from nitro.errors import NitroError
-
-    if not torch.cuda.is_available():
-        print("torch sees no GPU; run this on a machine with one.", file=sys.stderr)
-        return 5
     warnings.simplefilter("ignore")
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False

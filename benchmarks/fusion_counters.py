@@ -30,6 +30,7 @@ from nitro.fused_kernels.strategies import Kernel
 from nitro.fused_kernels.study_results import CaseResult
 from nitro.fused_kernels.study_store import read_document
 from nitro.fused_kernels.subjects import Subject, subjects
+from nitro.fused_kernels.tuner import write_whole
 from nitro.fused_kernels.ways import candidate_named
 from nitro.fused_kernels.workbench import Workbench
 
@@ -247,6 +248,20 @@ def table(content: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def shown(path: Path) -> str:
+    """Return the table of an earlier result.
+
+    Raises:
+        InputError: it cannot be read, or is no such result.
+    """
+    try:
+        return table(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise InputError(f"{path}: this is no result of fusion_counters.py ({error!r}); name another file.") from error
+
+
 def _cell(total: float | None, unit: float, digits: int) -> str:
     return f"{total / unit:.{digits}f}" if total is not None else "-"
 
@@ -271,7 +286,7 @@ def main() -> int:
             run_workload(names, chosen.study, chosen.workload)
             return 0
         if chosen.show:
-            print(table(json.loads(chosen.show.read_text(encoding="utf-8"))))
+            print(shown(chosen.show))
             return 0
         subjects(names)
         ncu = shutil.which(chosen.ncu)
@@ -286,8 +301,12 @@ def main() -> int:
         return error.exit_code
     content["replay"], content["runs_in_a_range"] = chosen.replay, RUNS
     content["metrics"] = {name: metric for name, (metric, _) in METRICS.items() if metric in metrics}
-    if chosen.out:
-        chosen.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    try:
+        if chosen.out:
+            write_whole(chosen.out, json.dumps(content, indent=1))
+    except NitroError as error:
+        print(f"fusion_counters: {error}", file=sys.stderr)
+        return error.exit_code
     print(table(content))
     return 0
 

@@ -22,6 +22,7 @@ from nitro.fused_kernels.bodies import choose
 from nitro.fused_kernels.problems import GemmProblem
 from nitro.fused_kernels.runtime import Runtime
 from nitro.fused_kernels.sm_budget import Eater, copy_bytes_per_s, sms_used, time_alone_s
+from nitro.fused_kernels.tuner import write_whole
 
 GEMM = GemmProblem(4096, 2048, 1024)
 
@@ -69,16 +70,19 @@ def main() -> int:
     parser.add_argument("--strengths", type=float, nargs="+", default=[0.0625, 0.125, 0.25, 0.5, 1.0])
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
+    for strength in chosen.strengths:
+        if not 0 < strength <= 1:
+            parser.error(f"a strength is {strength}; it is the part of an eater's blocks, above 0 and at most 1.")
     try:
         runtime = open_runtime()
         result: dict[str, Any] = {"device": asdict(runtime.facts), "gemm": asdict(GEMM)}
         result["whole"] = rates(runtime, nullcontext())
         result["budgets"] = [budget(runtime, sms, chosen.strengths) for sms in chosen.sms]
+        if chosen.out:
+            write_whole(chosen.out, json.dumps(result, indent=1))
     except NitroError as error:
         print(f"fusion_sm_budget: {error}", file=sys.stderr)
         return error.exit_code
-    if chosen.out:
-        chosen.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"whole chip: {result['whole']}")
     print(table(result))
     return 0

@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from nitro.errors import NitroError
+from nitro.errors import InputError, NitroError
 
 # The tuner's regret is known on these: fp32 and fp16, balanced and not.
 EXHAUSTIVE = ("gemm_f32+layer_norm@0.9", "conv3x3_f32+gemv@0.5", "gemm_f16+layer_norm@0.5")
@@ -44,7 +44,10 @@ def arguments() -> argparse.Namespace:
         "--merge", nargs="*", type=Path, default=[], metavar="STUDY", help="put parts of a study together"
     )
     parser.add_argument("--show", type=Path, metavar="STUDY", help="print a study that was measured before")
-    return parser.parse_args()
+    chosen = parser.parse_args()
+    if chosen.samples is not None and chosen.samples < 3:
+        parser.error(f"--samples is {chosen.samples}; an interval needs at least 3.")
+    return chosen
 
 
 def show(path: Path) -> None:
@@ -59,6 +62,9 @@ def merge(paths: list[Path], place: Path) -> None:
     from nitro.fused_kernels.study_store import merged
     from nitro.fused_kernels.tuner import write_whole
 
+    for path in paths:
+        if place.exists() and path.exists() and place.samefile(path):
+            raise InputError(f"{path}: this is put together, and never written to; name another --out.")
     write_whole(place, merged(paths))
     show(place)
 
@@ -117,7 +123,8 @@ def measure_all(chosen: argparse.Namespace) -> bool:
     write_whole(chosen.out / "study.json", text)
     print(study_text(ordered))
     for one in ordered:
-        print(*(f"did not run: {one.name}: {failure}" for failure in one.failures[:3]), sep="\n", end="")
+        for failure in one.failures[:3]:
+            print(f"did not run: {one.name}: {failure}")
     print(*(f"FAILED {failure}" for failure in failures), sep="\n")
     say("done")
     return not failures
@@ -134,7 +141,7 @@ def main() -> int:
             return 0
         return 0 if measure_all(chosen) else 1
     except NitroError as error:
-        print(error, file=sys.stderr)
+        print(f"fusion_study: {error}", file=sys.stderr)
         return error.exit_code
 
 
