@@ -317,6 +317,10 @@ class ConvolutionProblem:
     dtype: DType = "float32"
 
     def __post_init__(self) -> None:
+        _need(
+            1 <= self.stride <= _LARGEST_INT,
+            f"convolution: the stride is {self.stride}; give at least 1 and at most {_LARGEST_INT}.",
+        )
         _need_sizes(
             "convolution",
             images=self.images,
@@ -327,7 +331,6 @@ class ConvolutionProblem:
             row=self.filter_size * self.width * self.channels,
         )
         _need(self.filter_size in (1, 3), f"convolution: the filter is {self.filter_size} wide; 1 and 3 are built.")
-        _need(self.stride >= 1, f"convolution: the stride is {self.stride}; give at least 1.")
         _need(
             0 <= self.padding <= (1 if self.filter_size == 3 else 0),
             f"convolution: a padding of {self.padding} around a {self.filter_size}x{self.filter_size} filter is not "

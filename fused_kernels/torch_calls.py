@@ -34,7 +34,7 @@ except ImportError as _error:
         "fused kernels as operators."
     ) from _error
 
-_DTYPES: dict[Any, DType] = {torch.float32: "float32", torch.float16: "float16", torch.int32: "int32"}
+_DTYPES: dict[Any, DType] = {torch.float32: "float32", torch.float16: "float16"}
 # What is looked up call after call is forgotten when there are so many, as where shapes never end.
 MOST_KEPT = 4096
 
@@ -134,6 +134,8 @@ def _linear(x: Any, weights: Any, bias: Any, relu: bool = False) -> Any:
 
 
 def _embedding_problem(ids: Any, table: Any, positions: Any, **_: Any) -> Problem:
+    if ids.dtype != torch.int32:
+        raise UsageError(f"ids: elements are {ids.dtype}, the operation needs int32; convert the tensor.")
     _need_dimensions("ids", ids, 1, _ANY_DIMENSIONS)
     _need_dimensions("table", table, 2, 2)
     _need_dimensions("positions", positions, 2, 2)
@@ -187,6 +189,10 @@ def _convolution_problem(
 
 
 def _convolution(x: Any, weights: Any, bias: Any, stride: int, padding: int, relu: bool) -> Any:
+    problem = _convolution_problem(x, weights, bias, stride, padding, relu)
+    if 0 in (problem.rows, problem.outputs, problem.channels):  # which torch refuses, or gives another shape
+        empty = x.new_zeros((problem.images, problem.out_height, problem.out_width, problem.outputs))
+        return _finished(empty if bias is None else empty + bias, x.dtype, relu)
     wide = functional.conv2d(
         x.permute(0, 3, 1, 2).float(), weights.permute(0, 3, 1, 2).float(), _widened(bias), stride, padding
     )
@@ -223,6 +229,7 @@ def _of_problem(_: tuple[int, ...], problem: Problem) -> tuple[int, ...]:
     return next(array.shape for array in problem.arrays if array.output)
 
 
+_VECTORS = ("bias", "gamma", "beta")
 _PRODUCT = {"x": "Tensor", "weights": "Tensor", "bias": "Tensor?"}
 OPERATIONS: dict[str, Operation] = {
     one.name: one
@@ -336,10 +343,12 @@ def checked_problem(operation: Operation, arguments: Mapping[str, Any]) -> tuple
         tensor = arguments[array.name]
         if tensor.device != device:
             raise UsageError(f"{array.name}: the tensor is on {tensor.device}, the others are on {device}; move it.")
-        if _dtype(array.name, tensor) != array.dtype:
+        if array.dtype != "int32" and _dtype(array.name, tensor) != array.dtype:
             raise UsageError(
                 f"{array.name}: elements are {tensor.dtype}, the operation needs {array.dtype}; convert the tensor."
             )
+        if array.name in _VECTORS:
+            _need_dimensions(array.name, tensor, 1, 1)  # torch would spread another shape in its own way
         # A problem sees leading dimensions as rows, and where only the number of elements matters a flat run.
         if tensor.numel() != array.elements or (len(array.shape) > 1 and tensor.shape[-1] != array.shape[-1]):
             raise UsageError(

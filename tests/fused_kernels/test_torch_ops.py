@@ -143,6 +143,27 @@ def test_no_rows_are_no_launch() -> None:
     assert tuple(found.shape) == (0, 8)
 
 
+IMAGE, FILTERS = torch.ones(1, 2, 2, 4), torch.ones(8, 3, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("image", "filters", "padding"),
+    [
+        (IMAGE, FILTERS, 0),  # the filter is larger than the image
+        (IMAGE[:, :0].contiguous(), FILTERS, 1),
+        (IMAGE[:0], FILTERS, 1),
+        (IMAGE[..., :0].contiguous(), FILTERS[..., :0].contiguous(), 1),
+        (IMAGE, FILTERS[:0], 1),
+    ],
+)
+def test_an_empty_convolution_has_the_shape_that_its_problem_has(image: Any, filters: Any, padding: int) -> None:
+    bias = torch.arange(float(len(filters)))
+    found = operator("convolution")(image, filters, bias, 1, padding, False)
+    known = operator("convolution")(*(one.to("meta") for one in (image, filters, bias)), 1, padding, False)
+    assert found.shape == known.shape
+    assert torch.equal(found, torch.zeros(found.shape) + bias)
+
+
 X, WEIGHTS, ROWS = torch.ones(4, 8), torch.ones(6, 8), torch.ones(8)
 
 
@@ -168,6 +189,15 @@ X, WEIGHTS, ROWS = torch.ones(4, 8), torch.ones(6, 8), torch.ones(8)
             (torch.ones(1, 9, 9, 4), torch.ones(4, 7, 7, 4), None, 1, 3, False),
             "weights: the filter is 7x7, and 1x1 and 3x3 are built",
         ),
+        ("softmax", (X.int(), 1.0), "x: elements are torch.int32, bodies are built for float32 and float16"),
+        ("layer_norm", (X, ROWS.reshape(2, 4), ROWS, 1e-5), "gamma: the tensor has 2 dimensions, and 1 are needed"),
+        ("layer_norm", (X, ROWS, ROWS.reshape(1, 8), 1e-5), "beta: the tensor has 2 dimensions, and 1 are needed"),
+        # Torch would add this to rows in the place of columns.
+        ("linear", (X, WEIGHTS[:4], ROWS[:4].reshape(4, 1), False), "bias: the tensor has 2 dimensions"),
+        ("gemm", (X.t().contiguous(), WEIGHTS[:4].t().contiguous(), ROWS[:4].reshape(4, 1), False), "bias: the tensor"),
+        ("convolution", (IMAGE, FILTERS, None, 0, 1, False), "convolution: the stride is 0; give at least 1"),
+        ("convolution", (IMAGE, FILTERS, None, 2**40, 1, False), f"convolution: the stride is {2**40}; give"),
+        ("convolution", (IMAGE, FILTERS, ROWS.reshape(8, 1), 1, 1, False), "bias: the tensor has 2 dimensions"),
         ("gemm", (X.half(), X.half(), None, False), "gemm: K-major operands are built for float32"),
     ],
 )
