@@ -78,6 +78,12 @@ def _wall_time_us(work: Callable[[], Any]) -> float:
     return statistics.median(samples[2:])
 
 
+def _need_tensors(images: Any, token_ids: Any) -> None:
+    for name, given in (("images", images), ("token ids", token_ids)):
+        if not isinstance(given, torch.Tensor):
+            raise UsageError(f"the {name} are of type {type(given).__name__}; make a torch tensor of them.")
+
+
 class FusedDualEncoder:
     """Two encoders that do not depend on each other, run layer by layer as one schedule.
 
@@ -192,6 +198,7 @@ class FusedDualEncoder:
         for name, module in (("vision", vision), ("text", text)):
             if getattr(module, "training", False):
                 raise UsageError(f"the {name} encoder is in training mode, in which layers change; call .eval() on it.")
+        _need_tensors(images, token_ids)
         if images.device != token_ids.device:
             raise UsageError(
                 f"the images are on {images.device}, the token ids on {token_ids.device}; move one of them."
@@ -286,6 +293,7 @@ class FusedDualEncoder:
         return replay
 
     def _check_inputs(self, images: Any, token_ids: Any) -> None:
+        _need_tensors(images, token_ids)
         for name, given, example in zip(("images", "token ids"), (images, token_ids), self._examples, strict=True):
             if given.shape != example.shape or given.dtype != example.dtype or given.device != example.device:
                 raise UsageError(

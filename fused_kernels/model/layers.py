@@ -164,6 +164,8 @@ class _Lowering:
                 f"{self.module_name} has {len(inputs)} inputs and {len(signature.user_outputs)} outputs; an encoder "
                 "takes one tensor and returns one, so wrap it in a module that does."
             )
+        if signature.user_outputs[0] in inputs:
+            raise UsageError(f"{self.module_name} returns what it is given; an encoder computes an embedding from it.")
         if signature.buffers_to_mutate:
             raise UsageError(f"{self.module_name} changes its buffers when it runs; call .eval() on it first.")
         self.read_constants(signature)

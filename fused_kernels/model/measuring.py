@@ -7,10 +7,11 @@ unlike the benchmark of kernels (`bench.py`), whose inputs rotate through memory
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from ..strategies import Alone, InterBlockStatic, IntraBlock, Kernel, PairStrate
 from ..strategies import strategy_name as name_of
 from ..torch_calls import torch
 from ..torch_launch import Launcher
+from ..tuner import write_whole
+from ..typed_json import Microseconds, Name, parsed, value_of
 
 _REPEATS = 8
 _SAMPLES = 7
@@ -106,6 +109,14 @@ def pair_candidates(first: Body, second: Body) -> tuple[PairStrategy, ...]:
     return tuple(found)
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What a file of measurements says; null is the time of what does not run."""
+
+    device: Name
+    times_us: dict[str, Microseconds | None]
+
+
 @dataclass(slots=True)
 class Measurements:
     """Times in microseconds on one device, by what was timed. They can be kept, and are refused on another device."""
@@ -114,8 +125,13 @@ class Measurements:
     times_us: dict[str, float] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        """Write the times as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+        """Write the times as JSON; one that is not finite, of what does not run, as null.
+
+        Raises:
+            InputError: they cannot be written.
+        """
+        times = {key: time if math.isfinite(time) else None for key, time in self.times_us.items()}
+        write_whole(path, json.dumps({"device": self.device, "times_us": times}, indent=1))
 
     @classmethod
     def load(cls, path: Path, device: str) -> Measurements:
@@ -126,9 +142,10 @@ class Measurements:
             UsageError: the times are of another device.
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            found = cls(str(content["device"]), {str(k): float(v) for k, v in content["times_us"].items()})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            content = value_of(parsed(path.read_text(encoding="utf-8")), _Kept, "the whole")
+            times = {key: math.inf if time is None else time for key, time in content.times_us.items()}
+            found = cls(content.device, times)
+        except (OSError, ValueError) as error:
             raise InputError(f"{path}: no measurements can be read ({error}); measure again.") from error
         if found.device != device:
             raise UsageError(f"{path}: the times are of {found.device}, this is {device}; measure again here.")

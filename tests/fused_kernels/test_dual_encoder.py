@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -370,6 +370,8 @@ def test_unsuitable_encoders_and_examples_are_refused_in_one_sentence() -> None:
     refused_with("the images are torch.float64", vision, text, images.double(), ids)
     refused_with("TwoInputs cannot be traced (", TwoInputs().eval(), text, images, ids)
     refused_with("TwoOutputs has 1 inputs and 2 outputs", TwoOutputs().eval(), text, images, ids)
+    refused_with("Identity returns what it is given", torch.nn.Identity().eval(), text, images, ids)
+    refused_with("the images are of type list; make a torch tensor", vision, text, [1.0], ids)
     refused_with("Branches cannot be traced (", Branches().eval(), text, images, ids)
     refused_with("the vision encoder is in training mode", vision.train(), text, images, ids)
 
@@ -378,6 +380,8 @@ def test_unsuitable_options_and_inputs_are_refused_in_one_sentence(encoder: Fuse
     images, ids = inputs()
     with pytest.raises(UsageError, match=r"the images are torch.float32\(1, 3, 32, 32\) on cpu, the schedule was made"):
         encoder(images[:1], ids)
+    with pytest.raises(UsageError, match="the token ids are of type str"):
+        encoder(images, "tea")
     with pytest.raises(UsageError, match="step overlaps items, and this encoder was made without pipelined=True"):
         encoder.variant().step(images, ids)
     with pytest.raises(UsageError, match="bodies=False leaves nothing to fuse with"):
@@ -392,13 +396,18 @@ def test_unsuitable_options_and_inputs_are_refused_in_one_sentence(encoder: Fuse
 
 def test_measurements_are_kept_and_refused_on_another_device(tmp_path: Path) -> None:
     path = tmp_path / "measurements.json"
-    Measurements("a GPU", {"layer": 2.5}).save(path)
-    assert Measurements.load(path, "a GPU").times_us == {"layer": 2.5}
+    Measurements("a GPU", {"layer": 2.5, "does not run": math.inf}).save(path)
+    assert Measurements.load(path, "a GPU").times_us == {"layer": 2.5, "does not run": math.inf}
+    with pytest.raises(InputError, match="cannot be written"):
+        Measurements("a GPU").save(path / "below" / "a.json")
     with pytest.raises(UsageError, match="the times are of a GPU, this is another"):
         Measurements.load(path, "another")
-    path.write_text(json.dumps({"device": "a GPU"}))
-    with pytest.raises(InputError, match="no measurements can be read"):
-        Measurements.load(path, "a GPU")
+    wrong = ['{"device": "a GPU"}', "[" * 100_000, "[]"]
+    wrong += [f'{{"device": "a GPU", "times_us": {{"layer": {time}}}}}' for time in ("NaN", "0", "-1", '"1"', "true")]
+    for text in wrong:
+        path.write_text(text)
+        with pytest.raises(InputError, match="no measurements can be read"):
+            Measurements.load(path, "a GPU")
 
 
 @needs_gpu
