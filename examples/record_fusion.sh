@@ -15,13 +15,17 @@
 #   CUDA_GRAPH_TRACE  graph or node: record a CUDA graph as one operation, or each of its kernels (node)
 #   QDSTRM_IMPORTER   the QdstrmImporter program, for an nsys that leaves its reports as NAME.qdstrm
 #
-# Exit codes: 0 the traces are written, 5 a program is missing or failed.
+# Exit codes: 0 the traces are written, 2 wrong usage, 5 a program is missing or failed.
 
 set -eu
 
 fail() {
     echo "record_fusion.sh: $1" >&2
     exit 5
+}
+
+usage() {
+    sed -n '2,18s/^# \{0,1\}//p' "$0"
 }
 
 convert() {
@@ -36,10 +40,20 @@ convert() {
     echo "$1.sqlite"
 }
 
+case ${1:-} in
+    -h | --help) usage; exit 0 ;;
+    -*) usage >&2; exit 2 ;;
+esac
 folder=${1:-fusion}
 [ $# -eq 0 ] || shift
 rounds=${1:-3}
 [ $# -eq 0 ] || shift
+case $rounds in
+    *[!0-9]* | 0*)
+        echo "record_fusion.sh: $rounds is no number of rounds; give 1 or more after the folder." >&2
+        exit 2
+        ;;
+esac
 here=$(dirname "$0")
 python=${PYTHON:-python3}
 nsys=${NSYS:-nsys}

@@ -174,7 +174,13 @@ def address_of(array: object, wanted: Array, *, aligned: bool) -> int:
     interface = getattr(array, "__cuda_array_interface__", None)
     if not isinstance(interface, Mapping):
         raise UsageError(f"{wanted.name}: a {type(array).__name__} is no array on a GPU; copy it there first.")
-    shape, dtype = tuple(interface["shape"]), interface["typestr"]
+    try:
+        shape, dtype, (address, read_only) = tuple(interface["shape"]), interface["typestr"], interface["data"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{wanted.name}: the {type(array).__name__} does not say what it is ({error!r} in its "
+            "__cuda_array_interface__); copy it to a torch or CuPy array."
+        ) from error
     if dtype != NUMPY_DTYPE[wanted.dtype]:
         raise UsageError(f"{wanted.name}: elements are {dtype}, the body needs {wanted.dtype}; convert the array.")
     if shape != wanted.shape:
@@ -182,15 +188,18 @@ def address_of(array: object, wanted: Array, *, aligned: bool) -> int:
     strides = interface.get("strides")
     if strides is not None and tuple(strides) != _c_strides(shape, np.dtype(dtype).itemsize) and wanted.elements > 1:
         raise UsageError(f"{wanted.name}: the array is not contiguous (strides {tuple(strides)}); make a copy of it.")
-    address = int(interface["data"][0])
-    if wanted.output and interface["data"][1]:
+    if not address and wanted.elements:
+        raise UsageError(f"{wanted.name}: the array has no memory; was it freed?")
+    if wanted.output and read_only:
         raise UsageError(f"{wanted.name}: the array is read-only, and the kernel writes to it; make a copy of it.")
+    if address % np.dtype(dtype).itemsize:
+        raise UsageError(f"{wanted.name}: the address {address:#x} splits elements of {dtype}; copy the array.")
     if aligned and address % 16:
         raise UsageError(
             f"{wanted.name}: the address {address:#x} is no multiple of 16; choose the body with aligned=False, "
             "or copy the array."
         )
-    return address
+    return int(address)
 
 
 def _c_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:

@@ -198,3 +198,17 @@ class TestScript:
             5,
             "record_fusion.sh: nsys is not on PATH; install Nsight Systems or set NSYS.\n",
         )
+
+    @pytest.mark.parametrize("rounds", ["x", "0", "-1", "1.5"])
+    def test_rounds_that_are_no_number_are_wrong_usage(self, tmp_path: Path, rounds: str) -> None:
+        done = self.record(tmp_path, "out", rounds)
+        assert done.returncode == 2
+        assert done.stderr == f"record_fusion.sh: {rounds} is no number of rounds; give 1 or more after the folder.\n"
+        assert not (tmp_path / "out").exists()
+
+    def test_help_is_not_the_name_of_a_folder(self, tmp_path: Path) -> None:
+        done = self.record(tmp_path, "--help")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("Record the same work")
+        assert done.stdout.splitlines()[-1].startswith("Exit codes: 0 ")
+        assert self.record(tmp_path, "--folder").returncode == 2

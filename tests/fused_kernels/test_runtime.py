@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -87,6 +87,10 @@ def test_a_contiguous_array_gives_its_address() -> None:
         (GpuArray(typestr="<f2"), "x: elements are <f2, the body needs float32; convert the array."),
         (GpuArray(shape=(8, 4)), "x: the shape is (8, 4), the problem has (4, 8); reshape one of them."),
         (GpuArray(strides=(4, 16)), "x: the array is not contiguous (strides (4, 16)); make a copy of it."),
+        (GpuArray(data=(0, False)), "x: the array has no memory; was it freed?"),
+        (GpuArray(data=(4098, False)), "x: the address 0x1002 splits elements of <f4; copy the array."),
+        (GpuArray(data=cast(Any, None)), "x: the GpuArray does not say what it is (TypeError("),
+        (GpuArray(shape=cast(Any, None)), "x: the GpuArray does not say what it is (TypeError("),
         (
             GpuArray(data=(4100, False)),
             "x: the address 0x1004 is no multiple of 16; choose",
