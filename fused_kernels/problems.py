@@ -7,6 +7,7 @@ kernel is a lookup. Sizes may be 0; what no body can do is refused here.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal
 
 from nitro.errors import UsageError
@@ -14,6 +15,7 @@ from nitro.errors import UsageError
 DType = Literal["float32", "float16", "int32"]
 ELEMENT_BYTES: dict[DType, int] = {"float32": 4, "float16": 2, "int32": 4}
 _LARGEST_INT = 2**31 - 1
+_MOST_ELEMENTS = 2**60  # whose bytes 64 bits can count
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ def _need(holds: bool, fact: str) -> None:
 
 def _need_sizes(what: str, **sizes: int) -> None:
     for name, size in sizes.items():
+        _need(isinstance(size, Integral), f"{what}: {name} is {size!r}, which is no whole number; give one.")
         _need(
             0 <= size <= _LARGEST_INT,
             f"{what}: {name} is {size}, but sizes go from 0 to {_LARGEST_INT}; split the work.",
@@ -144,7 +147,7 @@ class SkinnyGemmProblem:
     bias: bool = True
 
     def __post_init__(self) -> None:
-        _need_sizes("skinny_gemm", outputs=self.outputs, inner=self.inner)
+        _need_sizes("skinny_gemm", batch=self.batch, outputs=self.outputs, inner=self.inner)
         _need(1 <= self.batch <= 4, f"skinny_gemm: batch is {self.batch}, but 1 to 4 are built; use linear beyond.")
 
     @property
@@ -230,7 +233,14 @@ class ElementwiseProblem:
     dtype: DType = "float32"
 
     def __post_init__(self) -> None:
-        _need(self.count >= 0, f"{self.operation}: the number of elements is {self.count}; give 0 or more.")
+        _need(
+            isinstance(self.count, Integral),
+            f"{self.operation}: there are {self.count!r} elements; give a whole number.",
+        )
+        _need(
+            0 <= self.count <= _MOST_ELEMENTS,
+            f"{self.operation}: the number of elements is {self.count}; give 0 to {_MOST_ELEMENTS}.",
+        )
 
     @property
     def arrays(self) -> tuple[Array, ...]:
@@ -317,15 +327,14 @@ class ConvolutionProblem:
     dtype: DType = "float32"
 
     def __post_init__(self) -> None:
+        # First what the others are computed from.
+        _need_sizes("convolution", images=self.images, height=self.height, width=self.width, channels=self.channels)
         _need(
-            1 <= self.stride <= _LARGEST_INT,
+            isinstance(self.stride, Integral) and 1 <= self.stride <= _LARGEST_INT,
             f"convolution: the stride is {self.stride}; give at least 1 and at most {_LARGEST_INT}.",
         )
         _need_sizes(
             "convolution",
-            images=self.images,
-            height=self.height,
-            width=self.width,
             outputs=self.outputs,
             rows=self.rows,
             row=self.filter_size * self.width * self.channels,

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -170,3 +171,21 @@ def test_shared_memory_and_threads_are_those_of_the_headers(sm: int, tmp_path: P
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[:2000]
     assert len(bodies) > 3
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda size: GemmProblem(size, 64, 64), "gemm: rows is "),
+        (lambda size: LayerNormProblem(4, size), "layer_norm: columns is "),
+        (lambda size: SkinnyGemmProblem(size, 64, 64), "skinny_gemm: batch is "),
+        (lambda size: ConvolutionProblem(1, size, 8, 4, 4), "convolution: height is "),
+        (lambda size: ConvolutionProblem(1, 8, 8, 4, 4, stride=size), "convolution: the stride is "),
+        (lambda size: ElementwiseProblem("copy", size), "copy: "),
+    ],
+)
+@pytest.mark.parametrize("size", [1.5, "4", None, float("nan"), -1, 10**30])
+def test_a_size_is_a_whole_number_that_can_be_counted(make: Any, sentence: str, size: Any) -> None:
+    with pytest.raises(UsageError) as caught:
+        make(size)
+    assert str(caught.value).startswith(sentence)
