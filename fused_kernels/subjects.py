@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -116,11 +117,15 @@ def reshaped(subject: Subject, settings: Sequence[str]) -> Subject:
     for setting in settings:
         place, _, value = setting.partition("=")
         role, _, name = place.partition(".")
-        if role not in problems or not value.lstrip("-").isdecimal():
+        if role not in problems or not re.fullmatch(r"-?[0-9]{1,20}", value):
             raise UsageError(f"{setting!r} sets no size; write it as first.rows=4096 or second.columns=512.")
         problem = problems[role]
         sizes = [one.name for one in fields(problem) if type(getattr(problem, one.name)) is int]
         if name not in sizes:
             raise UsageError(f"{subject.name}: {role} has no size {name!r}; it has {', '.join(sizes)}.")
         problems[role] = replace(problem, **{name: int(value)})  # type: ignore[arg-type]
+    for setting in settings:
+        role = setting.partition(".")[0]
+        if not any(array.elements for array in problems[role].arrays if array.output):
+            raise UsageError(f"{subject.name}: with {setting} the {role} computes nothing to time; give larger sizes.")
     return replace(subject, **problems)  # type: ignore[arg-type]

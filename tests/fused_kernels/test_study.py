@@ -107,6 +107,9 @@ def test_sizes_can_be_set() -> None:
         ("first.rows=many", "'first.rows=many' sets no size"),
         ("first.tea=4", "pair: first has no size 'tea'; it has rows, outputs, depth."),
         ("second.epsilon=4", "second has no size 'epsilon'"),
+        ("first.rows=--5", "'first.rows=--5' sets no size"),
+        ("first.rows=" + "9" * 5000, "sets no size"),
+        ("first.rows=0", "pair: with first.rows=0 the first computes nothing to time"),
         ("second.rows=-1", "layer_norm: rows is -1, but sizes go from 0"),
     ],
 )
