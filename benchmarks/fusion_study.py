@@ -7,7 +7,7 @@
 
 Each case becomes a file in OUT/cases as soon as it is measured, and is not measured again while device, driver,
 compiler and kernels stay the same; OUT/study.json is the document of all of them (nitro.fused_kernels.study_store). It
-needs numpy, cuda-core and NVRTC, and torch for the comparison with cuBLAS and cuDNN.
+needs numpy, msgspec, cuda-core and NVRTC, and torch for the comparison with cuBLAS and cuDNN.
 """
 
 from __future__ import annotations

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from nitro.errors import InputError
+import msgspec
 
 from .candidates import ALONE, Family
-from .typed_json import Microseconds, Name, value_of
 
 RESULT_FORMAT = 1
+
+# What reading a file that is no study raises.
+NO_STUDY = (msgspec.DecodeError, ValueError, RecursionError)
+# A file may come from anywhere, and control characters would steer a terminal.
+Name = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+# From less than a clock cycle to some days: gains are quotients of times, so none of them may be 0.
+Microseconds = Annotated[float, msgspec.Meta(ge=1e-6, le=1e12)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,26 +121,8 @@ class CaseResult:
         return asdict(self)
 
 
-def result_of(content: Mapping[str, Any]) -> CaseResult:
-    """Return the result that `as_dict` was made from.
-
-    Raises:
-        InputError: it is none.
-    """
-    try:
-        return case_of(content)
-    except ValueError as error:
-        raise InputError(f"this is no result of a case ({error}); measure it again.") from error
-
-
-def case_of(content: Any, where: str = "") -> CaseResult:
-    """Return the result that a part of a JSON file says.
-
-    Raises:
-        ValueError: it is none; the message says where, and why.
-    """
-    result: CaseResult = value_of(content, CaseResult, where)
+def check_rounds(result: CaseResult) -> None:
+    """Raise ValueError if its ways were not judged in the same rounds, so that no interval can pair them."""
     rounds = {len(one.samples_us) for one in result.judging}
     if len(rounds) > 1 or 0 in rounds:
-        raise ValueError(f"{where or result.name}: its ways were not judged in the same rounds")
-    return result
+        raise ValueError(f"the ways of {result.name} were not judged in the same rounds")

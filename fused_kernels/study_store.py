@@ -19,17 +19,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from nitro.errors import InputError
 
 from . import nvrtc
 from .runtime import DeviceFacts, Runtime
 from .sm_budget import Budget
 from .study import EXHAUSTIVE, Lab
-from .study_results import RESULT_FORMAT, CaseResult, case_of, result_of
+from .study_results import NO_STUDY, RESULT_FORMAT, CaseResult, check_rounds
 from .study_summary import TIE, row, summarise
 from .subjects import subjects
 from .tuner import Rung, source_digest, write_whole
-from .typed_json import parsed, value_of
 from .vendor import Library
 
 
@@ -44,6 +45,13 @@ class _Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class _CaseFile:
+    format: int
+    identity: dict[str, Any]
+    result: CaseResult
+
+
+@dataclass(frozen=True, slots=True)
 class _Protocol:
     """What `protocol_of` says, to check a file with."""
 
@@ -52,6 +60,16 @@ class _Protocol:
     judging: Rung
     exhaustive: Rung | None
     tie: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """What is read of a document; the rest follows from it."""
+
+    format: int
+    identity: _Identity
+    protocol: _Protocol
+    cases: tuple[CaseResult, ...]
 
 
 def identity_of(runtime: Runtime, library: Library | None) -> dict[str, Any]:
@@ -110,12 +128,10 @@ class CaseFiles:
     def read(self, name: str) -> CaseResult | None:
         """Return a result with the same identity, None if there is none."""
         try:
-            content = parsed(self.path(name).read_text(encoding="utf-8"))
-            if content["format"] != RESULT_FORMAT or content["identity"] != self.identity:
-                return None
-            return result_of(content["result"])
-        except (OSError, ValueError, KeyError, TypeError, InputError):
+            content = msgspec.json.decode(self.path(name).read_bytes(), type=_CaseFile)
+        except (OSError, *NO_STUDY):
             return None
+        return content.result if content.format == RESULT_FORMAT and content.identity == self.identity else None
 
 
 def budget_of(protocol: Mapping[str, Any]) -> Budget | None:
@@ -145,20 +161,26 @@ def read_document(path: Path) -> tuple[list[CaseResult], dict[str, Any]]:
         InputError: it cannot be read, or is no such document.
     """
     try:
-        content = value_of(parsed(path.read_text(encoding="utf-8")), dict[str, Any], "the whole")
-        if content["format"] != RESULT_FORMAT:
+        content = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        form = content.get("format")
+        if form != RESULT_FORMAT:
             raise InputError(
-                f"{path}: this study has format {content['format']!r}, this version reads {RESULT_FORMAT}; "
+                f"{path}: this study has format {form!a}, this version reads {RESULT_FORMAT}; "
                 "read it with the version that wrote it."
             )
-        value_of(content["identity"], _Identity, "identity")
-        value_of(content["protocol"], _Protocol, "protocol")
-        cases = value_of(content["cases"], tuple[Any, ...], "cases")
-        return [case_of(one, f"cases[{index}]") for index, one in enumerate(cases)], content
+        results = msgspec.convert(content, _Document).cases
+        for one in results:
+            check_rounds(one)
+        return list(results), content
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: this is no study of fused kernels ({error}); name another file.") from error
+    except NO_STUDY as error:
+        raise InputError(f"{path}: this is no study of fused kernels ({_reason(error)}); name another file.") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return what is wrong with a file, which may hold anything, in a line that can be shown."""
+    return ascii(str(error))[1:-1][:200]
 
 
 def merged(paths: Sequence[Path]) -> str:

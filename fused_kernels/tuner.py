@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import statistics
@@ -28,7 +29,6 @@ from .problems import ElementwiseProblem, Problem
 from .pruning import Dropped, fitted, is_co_resident
 from .runtime import DeviceFacts, Executor, Runtime
 from .strategies import headers
-from .typed_json import Microseconds, parsed, value_of
 from .ways import all_ways, plausible_bodies, shortlist
 from .workbench import Way, Workbench
 
@@ -244,12 +244,12 @@ class TuningCache:
         self.path, self.device = path, _device(facts)
         self._entries: dict[str, dict[str, Any]] = {}
         try:
-            content = parsed(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8"))
             entries, device, form = content["entries"], content["device"], content["format"]
             whole = isinstance(entries, dict) and all(isinstance(entry, dict) for entry in entries.values())
         except FileNotFoundError:
             return
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"{path}: this is no tuning cache ({error}); name another file or remove it.") from error
         if not whole or form != CACHE_FORMAT:
             raise InputError(
@@ -275,9 +275,9 @@ class TuningCache:
         try:
             named = {candidate.name: candidate for candidate in entries}
             named |= {twin.name: twin for candidate in entries for twin in carveout_twins(candidate)}
-            times = (value_of(held[name], Microseconds, name) for name in ("median_us", "unfused_us"))
-            return Choice(named[held["choice"]], *times)
-        except (KeyError, TypeError, ValueError):
+            times = [float(held[name]) for name in ("median_us", "unfused_us")]
+            return Choice(named[held["choice"]], *times) if all(0 < one < math.inf for one in times) else None
+        except (KeyError, TypeError, ValueError, OverflowError):
             return None
 
     def keep(self, key: str, choice: Choice, race: Race, problems: tuple[Problem, Problem]) -> None:

@@ -262,11 +262,7 @@ def test_a_choice_without_a_time_is_tuned_anew(tmp_path: Path, time: Any) -> Non
     for entry in content["entries"].values():
         entry["median_us"] = time
     cache.write_text(json.dumps(content))
-    if isinstance(time, float) and not math.isfinite(time):
-        with pytest.raises(InputError, match="this is no tuning cache"):
-            run("tune", *ONE_PAIR, "--cache", cache)
-    else:
-        assert "ways measured" in run("tune", *ONE_PAIR, "--cache", cache).stdout
+    assert "ways measured" in run("tune", *ONE_PAIR, "--cache", cache).stdout
 
 
 @pytest.mark.usefixtures("device")

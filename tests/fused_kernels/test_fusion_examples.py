@@ -124,7 +124,7 @@ class TestRun:
     @pytest.mark.parametrize(
         ("change", "said"),
         [
-            (lambda study: study["identity"].pop("device"), "identity.device is missing"),
+            (lambda study: study["identity"].pop("device"), "missing required field `device` - at `$.identity`"),
             (lambda study: study.update(cases=[]), "has no case gemm_f32+layer_norm@0.9 of these shapes"),
             (lambda study: study.update(format=0), "has format 0"),
         ],
