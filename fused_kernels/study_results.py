@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any
-
-import msgspec
+from typing import Any
 
 from .candidates import ALONE, Family
+from .json_types import Microseconds, Name
 
 RESULT_FORMAT = 1
-
-# What reading a file that is no study raises.
-NO_STUDY = (msgspec.DecodeError, ValueError, RecursionError)
-# A file may come from anywhere, and control characters would steer a terminal.
-Name = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
-# From less than a clock cycle to some days: gains are quotients of times, so none of them may be 0.
-Microseconds = Annotated[float, msgspec.Meta(ge=1e-6, le=1e12)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,10 +24,11 @@ import msgspec
 from nitro.errors import InputError
 
 from . import nvrtc
+from .json_types import UNREADABLE, reason
 from .runtime import DeviceFacts, Runtime
 from .sm_budget import Budget
 from .study import EXHAUSTIVE, Lab
-from .study_results import NO_STUDY, RESULT_FORMAT, CaseResult, check_rounds
+from .study_results import RESULT_FORMAT, CaseResult, check_rounds
 from .study_summary import TIE, row, summarise
 from .subjects import subjects
 from .tuner import Rung, source_digest, write_whole
@@ -129,7 +130,7 @@ class CaseFiles:
         """Return a result with the same identity, None if there is none."""
         try:
             content = msgspec.json.decode(self.path(name).read_bytes(), type=_CaseFile)
-        except (OSError, *NO_STUDY):
+        except (OSError, *UNREADABLE):
             return None
         return content.result if content.format == RESULT_FORMAT and content.identity == self.identity else None
 
@@ -174,13 +175,8 @@ def read_document(path: Path) -> tuple[list[CaseResult], dict[str, Any]]:
         return list(results), content
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path.") from error
-    except NO_STUDY as error:
-        raise InputError(f"{path}: this is no study of fused kernels ({_reason(error)}); name another file.") from error
-
-
-def _reason(error: Exception) -> str:
-    """Return what is wrong with a file, which may hold anything, in a line that can be shown."""
-    return ascii(str(error))[1:-1][:200]
+    except UNREADABLE as error:
+        raise InputError(f"{path}: this is no study of fused kernels ({reason(error)}); name another file.") from error
 
 
 def merged(paths: Sequence[Path]) -> str:

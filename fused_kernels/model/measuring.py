@@ -15,17 +15,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from nitro.errors import InputError, NitroError, UsageError
 
 from ..bodies import Body, choose
 from ..compute_bodies import ComputeBody, winograd_bodies
+from ..json_types import UNREADABLE, Microseconds, Name, reason
 from ..problems import EmbeddingProblem, Problem
 from ..strategies import Alone, InterBlockStatic, IntraBlock, Kernel, PairStrategy, pair_kernel, single_kernel
 from ..strategies import strategy_name as name_of
 from ..torch_calls import torch
 from ..torch_launch import Launcher
 from ..tuner import write_whole
-from ..typed_json import Microseconds, Name, parsed, value_of
 
 _REPEATS = 8
 _SAMPLES = 7
@@ -142,11 +144,11 @@ class Measurements:
             UsageError: the times are of another device.
         """
         try:
-            content = value_of(parsed(path.read_text(encoding="utf-8")), _Kept, "the whole")
+            content = msgspec.json.decode(path.read_bytes(), type=_Kept)
             times = {key: math.inf if time is None else time for key, time in content.times_us.items()}
             found = cls(content.device, times)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: no measurements can be read ({error}); measure again.") from error
+        except (OSError, *UNREADABLE) as error:
+            raise InputError(f"{path}: no measurements can be read ({reason(error)}); measure again.") from error
         if found.device != device:
             raise UsageError(f"{path}: the times are of {found.device}, this is {device}; measure again here.")
         return found
