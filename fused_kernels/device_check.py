@@ -119,6 +119,13 @@ def main() -> int:
     parser.add_argument(
         "--part", type=_part, default=(1, 1), metavar="I/N", help="only the I-th of N parts of the pairs of bodies"
     )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="only pairs with a body of such a name, as 'gemm*'",
+    )
     parser.add_argument("--progress", action="store_true", help="say on standard error what is being checked")
     parser.add_argument("--samples", type=int, default=15)
     parser.add_argument("--skip-verify", action="store_true")
@@ -133,7 +140,7 @@ def main() -> int:
     from nitro.fused_kernels.pairs import Pair
     from nitro.fused_kernels.problems import GemmProblem, LayerNormProblem, SkinnyGemmProblem, linear
     from nitro.fused_kernels.tuner import source_digest
-    from nitro.fused_kernels.verify import default_cases, verify
+    from nitro.fused_kernels.verify import matching_cases, verify
 
     try:
         runtime = open_runtime()
@@ -149,9 +156,14 @@ def main() -> int:
         def say(text: str) -> None:
             print(f"{time.monotonic() - start:6.1f} s  {text}", file=sys.stderr, flush=True)
 
-        cases = default_cases(facts.sm, scale=chosen.scale)[:: 4 if chosen.quick else 1]
-        index, parts = chosen.part
-        report = verify(runtime, cases[index - 1 :: parts], progress=say if chosen.progress else None)
+        try:
+            cases = matching_cases(
+                facts.sm, chosen.scale, chosen.only, every=4 if chosen.quick else 1, part=chosen.part
+            )
+        except NitroError as error:
+            print(error, file=sys.stderr)
+            return error.exit_code
+        report = verify(runtime, cases, progress=say if chosen.progress else None)
         (out / "verify.json").write_text(report.json(), encoding="utf-8")
         (out / "verify.txt").write_text(report.table(), encoding="utf-8")
         passed = report.passed

@@ -7,6 +7,7 @@ and when it is replayed from a graph.
 
 from __future__ import annotations
 
+import fnmatch
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -15,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from nitro.errors import NitroError
+from nitro.errors import NitroError, UsageError
 
 from .bodies import Body
 from .compute_bodies import ComputeBody, winograd_bodies
@@ -33,6 +34,7 @@ from .problems import (
 )
 from .references import Arrays, error_limit, random_inputs, reference, relative_error
 from .runtime import Buffer, Executor, Runtime
+from .sanitizer import Sanitized
 from .strategies import (
     Alone,
     InterBlockStatic,
@@ -53,6 +55,7 @@ from .strategies import (
 )
 
 GUARD_BYTES = 512
+_LOG_LINES = 40  # of a tool that found something
 GUARD, POISON = 0xA5, 0xFF
 
 
@@ -77,15 +80,20 @@ class Report:
     device: str
     sm: int
     checks: list[Check] = field(default_factory=list)
+    sanitized: list[Sanitized] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
-        """Return whether there were checks and none failed."""
-        return bool(self.checks) and all(check.passed for check in self.checks)
+        """Return whether there were checks, none failed, and compute-sanitizer found nothing where it was run."""
+        right = bool(self.checks) and all(check.passed for check in self.checks)
+        return right and all(one.passed for one in self.sanitized)
 
     def json(self) -> str:
         """Return the report as JSON."""
         content = {"device": self.device, "sm": self.sm, "passed": self.passed}
+        content["sanitized"] = [
+            {"tool": one.tool, "passed": one.passed, "summary": one.summary} for one in self.sanitized
+        ]
         return json.dumps({**content, "checks": [asdict(check) for check in self.checks]}, indent=1)
 
     def table(self) -> str:
@@ -100,6 +108,9 @@ class Report:
             worst = max((c for c in checks if c.error is not None and c.limit), key=_use, default=None)
             used = f"{worst.error:.1e}/{worst.limit:.1e}" if worst is not None and worst.limit else ""
             lines.append(f"{bodies:<{width}}  {strategy:<34} {len(checks):>6} {failed:>6}  {used}")
+        for one in self.sanitized:
+            lines.append(f"compute-sanitizer {one.tool}: {one.summary}{'' if one.passed else '  FAILED'}")
+            lines += [] if one.passed else one.log.splitlines()[:_LOG_LINES]
         lines += [
             f"FAILED {c.bodies} {c.strategy}: {c.check} on {c.problems} {c.note}" for c in self.checks if not c.passed
         ]
@@ -300,6 +311,32 @@ def default_cases(sm: int, scale: int = 1) -> tuple[Case, ...]:
     mixed = [together(compute[i % len(compute)], memory[i % len(memory)], scale) for i in range(count)]
     alike = [together(compute[0], compute[4], scale), together(memory[0], memory[6], scale)]
     return (*mixed, *alike)
+
+
+def matching_cases(
+    sm: int, scale: int = 1, only: Sequence[str] = (), *, every: int = 1, part: tuple[int, int] = (1, 1)
+) -> tuple[Case, ...]:
+    """Return some of the default cases.
+
+    Args:
+        sm: the architecture.
+        scale: what the rows of the problems are multiplied with.
+        only: patterns as of a shell, one of which the name of a body must match; none for all.
+        every: take one of so many.
+        part: which part, from 1 on, of how many.
+
+    Raises:
+        UsageError: no body matches.
+    """
+    found = [
+        case
+        for case in default_cases(sm, scale)
+        if not only or any(fnmatch.fnmatchcase(body.name, pattern) for body in case.bodies for pattern in only)
+    ]
+    if not found:
+        names = sorted({body.name for case in default_cases(sm) for body in case.bodies})
+        raise UsageError(f"no body of sm_{sm} matches {', '.join(only)}; there are {', '.join(names)}.")
+    return tuple(found[::every][part[0] - 1 :: part[1]])
 
 
 def pair_strategies(first: Body, second: Body, sm: int) -> tuple[PairStrategy, ...]:

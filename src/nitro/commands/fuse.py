@@ -18,6 +18,7 @@ from nitro.errors import InputError, ToolError, UsageError
 
 if TYPE_CHECKING:
     from nitro.fused_kernels.pairs import Pair
+    from nitro.fused_kernels.sanitizer import Tool
     from nitro.fused_kernels.strategies import Kernel
     from nitro.fused_kernels.subjects import Subject
     from nitro.reports.blocks import Language
@@ -165,23 +166,71 @@ def _kernels(names: tuple[str, ...], architectures: list[int]) -> tuple[list[tup
 
 @group.command("verify")
 @click.option("--emulate", is_flag=True, help="Run on the CPU, which is slow and needs g++, instead of a GPU.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="PATTERN",
+    help="Only pairs with a body of such a name, as 'gemm_f32*' or '*layer_norm*'; may be given several times.",
+)
+@click.option(
+    "--sanitizer",
+    "sanitizers",
+    multiple=True,
+    type=click.Choice(["memcheck", "synccheck", "racecheck", "initcheck", "none"]),
+    help="Check again on small problems under this tool of compute-sanitizer; may be given several times. Default: "
+    "memcheck and synccheck, where compute-sanitizer is found. racecheck takes long; narrow it with --only.",
+)
 @_json_option
-def verify_command(emulate: bool, json_to: str | None) -> None:
+def verify_command(emulate: bool, only: tuple[str, ...], sanitizers: tuple[str, ...], json_to: str | None) -> None:
     """Check every body against double precision, and every fused kernel against the bodies alone, bit by bit.
 
-    The exit code is 1 if a check failed.
-    """
+    The exit code is 1 if a check failed, or if compute-sanitizer found something.
+
+    \b
+    Examples:
+      nitro-analyze fuse verify
+      nitro-analyze fuse verify --only 'gemm_f32*' --sanitizer racecheck
+      nitro-analyze fuse verify --emulate --only 'softmax*'
+    """  # noqa: D301
     from nitro.fused_kernels import open_runtime
     from nitro.fused_kernels.runtime_emulation import EmulatedRuntime
-    from nitro.fused_kernels.verify import verify
+    from nitro.fused_kernels.sanitizer import sanitize
+    from nitro.fused_kernels.verify import matching_cases, verify
 
     check_outputs((), (), json_to)
-    report = verify(EmulatedRuntime() if emulate else open_runtime(), progress=_say)
+    program, tools = _sanitizers(sanitizers, emulate=emulate)
+    runtime = EmulatedRuntime() if emulate else open_runtime()
+    report = verify(runtime, matching_cases(runtime.facts.sm, only=only), progress=_say)
+    for tool in tools:
+        _say(f"compute-sanitizer {tool} …")
+        try:
+            report.sanitized.append(sanitize(program, tool, only))
+        except ToolError as error:
+            if sanitizers:
+                raise
+            click.echo(f"nitro-analyze: left out: {error}", err=True)
     _write(report.json(), json_to)
     if json_to != "-":
         click.echo(report.table())
     if not report.passed:
         sys.exit(1)
+
+
+def _sanitizers(wanted: tuple[str, ...], *, emulate: bool) -> tuple[str, tuple[Tool, ...]]:
+    """Return compute-sanitizer and its tools to run: those that are wanted, or the usual ones where it is found."""
+    from nitro.fused_kernels.sanitizer import TOOLS, find_sanitizer
+
+    program = find_sanitizer()
+    if not wanted:
+        return program or "", ("memcheck", "synccheck") if program and not emulate else ()
+    tools = tuple(one for one in TOOLS if one in wanted)
+    if "none" in wanted and tools:
+        raise UsageError("--sanitizer none leaves compute-sanitizer out; leave that out, or the other tools.")
+    if tools and emulate:
+        raise UsageError("compute-sanitizer looks at kernels on a GPU; leave --emulate out, or --sanitizer.")
+    if tools and not program:
+        raise ToolError("compute-sanitizer is not on PATH; install the CUDA toolkit, or leave --sanitizer out.")
+    return program or "", tools
 
 
 _case_option = click.option(
