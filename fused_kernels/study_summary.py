@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -249,26 +250,52 @@ def predictions(results: Sequence[CaseResult]) -> Quality:
 # ---- text -------------------------------------------------------------------------------------------------------
 
 
-def table(results: Sequence[CaseResult]) -> str:
-    """Return one line a case: the times in microseconds, the gains of fusion, the decision, who is fastest."""
-    width = max((len(one.name) for one in results), default=4)
-    lines = [
-        f"{'case':<{width}} {'ratio':>5} {'first':>7} {'second':>7} {'simple':>7} {'elastic':>7} {'library':>7} "
-        f"{'fused':>7} {'bound':>5} {'/simple (95 %)':>18} {'/elastic':>8} {'/all':>6}  rule    fastest of ours"
+# Columns that a narrow terminal does without, the first ones first.
+_DISPENSABLE = ("first", "second", "bound", "ratio", "fastest of ours", "rule", "library", "elastic", "/all")
+
+
+def table(results: Sequence[CaseResult], width: int | None = None) -> str:
+    """Return one line a case: the times in microseconds, the gains of fusion, the decision, who is fastest.
+
+    With a `width` in letters, columns are left out until lines fit, those without a number first, and the last line
+    names them.
+    """
+    rows = [row(result) for result in results]
+    columns = {"case": ["case", *(f"{one['case']}" for one in rows)]}
+    columns["ratio"] = _column("ratio", 5, 2, [one["measured_ratio"] for one in rows])
+    for name in ("first", "second", "simple", "elastic", "library", "fused"):
+        columns[name] = _column(name, 7, 1, [one[f"{name}_us"] for one in rows])
+    columns["bound"] = _column("bound", 5, 2, [one["bound"] for one in rows])
+    columns["/simple (95 %)"] = [f"{text:>18}" for text in ("/simple (95 %)", *map(_between, rows))]
+    columns["/elastic"] = _column("/elastic", 8, 3, [one["gains"]["simple_and_elastic"] for one in rows])
+    columns["/all"] = _column("/all", 6, 3, [one["gains"]["everything"] for one in rows])
+    columns["rule"] = [" rule  ", *(" accept" if one["accepted"] else " reject" for one in rows)]
+    columns["fastest of ours"] = [" fastest of ours", *(f" {', '.join(one['fastest'])}" for one in rows)]
+    empty = [name for name in _DISPENSABLE if {cell.strip() for cell in columns[name][1:]} == {"-"}]
+    gone: list[str] = []
+    for name in dict.fromkeys([*empty, *_DISPENSABLE]):
+        if width is None or max(map(len, _lines(columns))) <= width:
+            break
+        del columns[name]
+        gone.append(name)
+    return "\n".join(_lines(columns) + ([f"left out for the width: {', '.join(gone)}"] if gone else []))
+
+
+def _lines(columns: Mapping[str, Sequence[str]]) -> list[str]:
+    longest = [max(map(len, cells)) for cells in columns.values()]
+    return [
+        " ".join(f"{cell:<{size}}" for cell, size in zip(cells, longest, strict=True)).rstrip()
+        for cells in zip(*columns.values(), strict=True)
     ]
-    for result in results:
-        one = row(result)
-        times = " ".join(
-            _cell(one[f"{name}_us"], 7, 1) for name in ("first", "second", "simple", "elastic", "library", "fused")
-        )
-        gain, interval = one["gains"]["simple"], one["intervals"]["simple"]
-        between = f"{gain:.3f} {interval[0]:.3f}-{interval[1]:.3f}" if gain and interval else "-"
-        lines.append(
-            f"{result.name:<{width}} {one['measured_ratio']:>5.2f} {times} {_cell(one['bound'], 5, 2)} {between:>18} "
-            f"{_cell(one['gains']['simple_and_elastic'], 8, 3)} {_cell(one['gains']['everything'], 6, 3)}  "
-            f"{'accept' if one['accepted'] else 'reject'}  {', '.join(one['fastest'])}"
-        )
-    return "\n".join(lines)
+
+
+def _column(name: str, width: int, digits: int, values: Sequence[float | None]) -> list[str]:
+    return [f"{name:>{width}}", *(_cell(value, width, digits) for value in values)]
+
+
+def _between(one: Mapping[str, Any]) -> str:
+    gain, interval = one["gains"]["simple"], one["intervals"]["simple"]
+    return f"{gain:.3f} {interval[0]:.3f}-{interval[1]:.3f}" if gain and interval else "-"
 
 
 def budget_text(budget: Budget, results: Sequence[CaseResult]) -> str:
@@ -285,9 +312,9 @@ def _cell(value: float | None, width: int, digits: int) -> str:
     return f"{value:>{width}.{digits}f}" if value is not None else f"{'-':>{width}}"
 
 
-def study_text(results: Sequence[CaseResult], budget: Budget | None = None) -> str:
+def study_text(results: Sequence[CaseResult], budget: Budget | None = None, width: int | None = None) -> str:
     """Return the table of a study, what follows if it has several cases, and the part of a GPU that it was done on."""
-    parts = [table(results)]
+    parts = [table(results, width)]
     parts += [
         f"{one.name}: the fused winner did not compute the bits of its bodies alone, so its times mean nothing."
         for one in results
@@ -297,7 +324,14 @@ def study_text(results: Sequence[CaseResult], budget: Budget | None = None) -> s
         parts.append(summary_text(summarise(results, budget)))
     if budget:
         parts.append(budget_text(budget, results))
-    return "\n".join(parts)
+    lines = "\n".join(parts).splitlines()
+    return "\n".join(_wrapped(line, width) for line in lines)
+
+
+def _wrapped(line: str, width: int | None) -> str:
+    if width is None or len(line) <= width:
+        return line
+    return textwrap.fill(line, width, subsequent_indent="  ", break_long_words=False)
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:
@@ -314,7 +348,9 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     for name, mean in summary["all_cases_rejected_as_1"].items():
         text = "-" if mean is None else f"{mean:.3f}"
         lines.append(f"{f'geometric mean over {name}, all cases, rejected ones as 1':<{_SAID}} {'':>14}  {text:>7}")
+    never = [family for family, wins in summary["fastest"].items() if not wins["fastest_or_tied"]]
     for family, wins in summary["fastest"].items():
         of = f"{wins['fastest']:>3} of {summary['cases']} cases, {wins['fastest_or_tied']:>3} with ties"
-        lines.append(f"fastest: {family:<20} {of}")
+        lines += [] if family in never else [f"fastest: {family:<20} {of}"]
+    lines += [f"never fastest: {', '.join(never)}"] if never else []
     return "\n".join(lines)

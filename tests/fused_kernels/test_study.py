@@ -344,6 +344,25 @@ def test_targets_are_those_of_the_issue_and_say_by_how_much_one_was_missed() -> 
     assert text.count("met") >= 5
 
 
+def test_a_table_fits_a_terminal_and_says_what_it_left_out() -> None:
+    whole = table(study())
+    assert max(map(len, whole.splitlines())) > 90
+    for width in (100, 80, 70):
+        *lines, last = table(study(), width).splitlines()
+        assert max(map(len, lines)) <= width
+        assert len(lines) == 1 + len(study())
+        gone = last.removeprefix("left out for the width: ").split(", ")
+        kept = [name for name in ("first", "second", "ratio", "rule", "elastic") if name in lines[0].split()]
+        assert gone
+        assert not set(gone) & set(kept)
+        assert "fused" in lines[0]
+    assert table(study(), 1000) == whole
+    alone = [replace(one, tuning=one.tuning[:1], judging=one.judging[:1]) for one in study()]
+    # Without a number there, `second` goes before `first`, which has one.
+    assert table(alone, len(table(alone).splitlines()[0]) - 1).splitlines()[-1] == "left out for the width: second"
+    assert max(map(len, study_text(study(), Budget(8, 132, 0.5), 80).splitlines())) <= 80
+
+
 def test_nothing_was_asked_of_other_pairs_and_of_a_part_of_a_gpu() -> None:
     other = [*study(), result("mine", PLAIN)]
     budget = Budget(8, 132, 0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -60,6 +61,11 @@ def _write(text: str, to: str | None) -> None:
 def _say(text: str) -> None:
     if sys.stderr.isatty():
         click.echo(text, err=True)
+
+
+def _width() -> int | None:
+    """Return how wide the terminal is; None where the output goes elsewhere, which may be as wide as it likes."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 _json_option = click.option(
@@ -373,7 +379,7 @@ def bench_command(
     _write(text, json_to)
     _write_reports(text, outputs, looks)
     if json_to != "-":
-        click.echo(study_text(results, budget))
+        click.echo(study_text(results, budget, _width()))
 
 
 @group.command("report")
@@ -409,7 +415,7 @@ def report_command(
         text = document(results, content["identity"], content["protocol"])
         _write_reports(text, outputs, settings_of(lang, title, author, paper, None))
     else:
-        click.echo(study_text(results, budget_of(content["protocol"])))
+        click.echo(study_text(results, budget_of(content["protocol"]), _width()))
 
 
 @group.command("tune", cls=_ListsPairs)
